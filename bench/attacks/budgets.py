@@ -19,9 +19,9 @@ _SHORT = " is short; give "
 GREEDY = "follows one greedy path to the nearest boundary; report no robustness from it alone"  # DeepFool
 
 
-def is_small_budget(warning: str) -> bool:
-    """Return True for the warning of an attack that searches well, but less than it could."""
-    return _SHORT in warning or warning == GREEDY
+def small_search(warning: str) -> str:
+    """Return the word for an attack that searches well, but less than it could: "short" or "greedy"; else ""."""
+    return "greedy" if warning == GREEDY else "short" if _SHORT in warning else ""
 
 
 def check_params(attack: str, params: Mapping[str, object], names: Iterable[str]) -> None:

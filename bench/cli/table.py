@@ -23,7 +23,9 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--sort", help="order of the leaderboard: one of these columns, defense or board (default: worst)")
     sub.add_argument("--digits", type=int, help="of the leaderboard, after the point (default: 1)")
     sub.add_argument(
-        "--style", choices=_STYLES, help="paper: the leaderboard as LaTeX for one column of a paper (default: plain)"
+        "--style",
+        choices=_STYLES,
+        help="paper: the leaderboard as LaTeX for a paper, in one column where it fits (default: plain)",
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.caveats import CERTIFICATE, join_warnings
 from bench.analysis.rows import ROW, SETTING
 from bench.analysis.summary import WORST
-from bench.attacks.budgets import is_small_budget
+from bench.attacks.budgets import small_search
 from bench.spec.cell import NO_GRADIENT, NULLS
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ _NAMED = 4  # defenses in one footnote
 def warnings(frame: pd.DataFrame, cells: pd.DataFrame) -> tuple[str, ...]:
     """Return the warnings of the attacks that ran and the notes of single cells, as footnotes that name their rows.
 
-    A small budget is told where it may change the worst case: of the strongest attack on a defense, if no attack
-    without a warning is as strong. The column "warnings" of the CSV has all of them.
+    A small budget, or a greedy search, is told where it may change the worst case: of the strongest attack on a
+    defense, if no attack without a warning is as strong. The column "warnings" of the CSV has all of them.
 
     Args:
         frame: a summary.
@@ -35,7 +35,7 @@ def warnings(frame: pd.DataFrame, cells: pd.DataFrame) -> tuple[str, ...]:
     for row, of_row in warned.items():
         defense, attack = _named(row, "defense"), _named(row, "attack")
         for text in of_row:
-            if not is_small_budget(text):
+            if not small_search(text):
                 texts.setdefault((attack, text), {})[defense] = None
             elif row in decisive:
                 texts.setdefault((attack, f"{text}; {_MAY_FALL}"), {})[defense] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.caveats import CERTIFIED, NOT_NEEDED
@@ -97,10 +98,11 @@ COLUMNS = {
 }
 _DEFAULT = ("clean", "worst", "rob5", "rank", "audit")  # six columns with the name
 _NAME = "defense"
+_BOLD = "Bold: the best beyond doubt."
 
 
 def chosen_table(
-    leaders: pd.DataFrame, *, columns: Sequence[str] = (), sort: str = "worst", digits: int = 1
+    leaders: pd.DataFrame, *, columns: Sequence[str] = (), sort: str = "worst", digits: int = 1, bold: bool = True
 ) -> list[Table]:
     """Return the rows of `bench.leaderboard` as a table for each board and threat.
 
@@ -110,6 +112,7 @@ def chosen_table(
             that have something to say.
         sort: a key of `COLUMNS`, the best first; "defense": by name; "board": as the board has them.
         digits: after the point, in [0, 4].
+        bold: the format shows strong rows in bold, which a note explains.
 
     Raises:
         UserError: an unknown column or order, or too many digits.
@@ -125,7 +128,8 @@ def chosen_table(
     lines: list[Line] = leaders.to_dict("records")  # type: ignore[assignment]
     names = columns or [name for name in _DEFAULT if any(_said(name, line, digits) for line in lines)]
     groups = leaders.groupby(list(_SETTING), sort=False)
-    return [_of_threat(frame, names, sort, digits) for _, frame in groups]
+    tables = [_of_threat(frame, names, sort, digits) for _, frame in groups]
+    return [replace(t, footnotes=(*t.footnotes, _BOLD)) if bold and t.strong else t for t in tables]
 
 
 def _of_threat(frame: pd.DataFrame, names: Sequence[str], sort: str, digits: int) -> Table:
@@ -138,9 +142,8 @@ def _of_threat(frame: pd.DataFrame, names: Sequence[str], sort: str, digits: int
     several = frame["rank_low"].notna().sum() > 1 and "worst" in names
     best = [at for at, line in enumerate(lines) if line["rank_low"] == 1 and line["rank_high"] == 1]
     sure = frozenset(best if several else ())
-    notes = (*_notes(frame, names), *(["Bold: the best beyond doubt."] if sure else []))
     columns, name = (_NAME, *(COLUMNS[name].header for name in names)), f"{first['board']} {title}"
-    return Table(title, columns, rows, notes, strong=sure, name=name)
+    return Table(title, columns, rows, _notes(frame, names), strong=sure, name=name)
 
 
 def _sorted(frame: pd.DataFrame, sort: str) -> pd.DataFrame:

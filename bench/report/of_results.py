@@ -77,8 +77,8 @@ def leaderboard_table(
 
     Args:
         results: the results folder.
-        form: "text", "markdown", "csv", "latex", "html", or "paper": LaTeX for one column of a paper, the best in bold
-            where paired tests say so.
+        form: "text", "markdown", "csv", "latex", "html", or "paper": LaTeX for a paper, in one column where it fits,
+            the best in bold where paired tests say so.
         columns: see `bench.report.chosen_table.COLUMNS`; empty: clean accuracy, worst case, Rob(5), rank and audit,
             those that have something to say.
         sort: the order: one of the columns, "defense" or "board".
@@ -97,7 +97,8 @@ def leaderboard_table(
     }
     if form not in writers:
         raise unknown("format", form, writers)
-    return writers[form](chosen_table(leaderboard(results), columns=columns, sort=sort, digits=digits))
+    bold = form != "text"
+    return writers[form](chosen_table(leaderboard(results), columns=columns, sort=sort, digits=digits, bold=bold))
 
 
 def _csv(tables: Sequence[Table]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bench.analysis.caveats import CERTIFIED, NOT_NEEDED
-from bench.attacks.budgets import is_small_budget
+from bench.attacks.budgets import small_search
 from bench.report.attack_warnings import listed
 from bench.report.document.model import Bullets, Section, Text
 from bench.reproducibility.subject import Subject, attacks_of, warnings_of
@@ -15,6 +15,7 @@ from bench.site.text import missing
 from bench.spec.view_words import status_words
 from defenses.utils.text import counted
 
+_SEARCHES = {"short": "short budget", "greedy": "one greedy path", "": "attack"}
 _STATES = {"error": "ended in an error", "unsupported": "cannot run", "missing": "has no result"}
 
 
@@ -41,17 +42,16 @@ def _all(subject: Subject) -> Iterator[str]:
 
 
 def _budgets(board: SiteBoard) -> Iterator[str]:
-    """Yield short budgets and other warnings of attacks, each once."""
+    """Yield short budgets, greedy paths and other warnings of attacks, in this order, each once."""
     if board.budget not in ("", "full"):
         yield f"{board.threat}: the board calls its attacks {board.budget}"
-    short: dict[tuple[str, str], list[str]] = {}
-    other: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, dict[tuple[str, str], list[str]]] = {word: {} for word in _SEARCHES}
     for row in board.rows:
         for attack in attacks_of(row):
             for text in warnings_of(attack):
-                (short if is_small_budget(text) else other).setdefault((attack["attack"], text), []).append(row.label)
-    for kind, found in (("short budget", short), ("attack", other)):
-        yield from (f"{kind}: {attack} on {_names(labels)}: {text}" for (attack, text), labels in found.items())
+                found[small_search(text)].setdefault((attack["attack"], text), []).append(row.label)
+    for word, kind in _SEARCHES.items():
+        yield from (f"{kind}: {attack} on {_names(labels)}: {text}" for (attack, text), labels in found[word].items())
 
 
 def _incomplete(board: SiteBoard) -> Iterator[str]:

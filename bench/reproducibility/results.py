@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench.attacks.budgets import is_small_budget
+from bench.attacks.budgets import small_search
 from bench.report.chosen_table import COLUMNS, chosen_table
 from bench.report.document.model import Block, Drawing, Grid, Section, Text
 from bench.report.table import Table
@@ -19,6 +19,7 @@ _SHOWN = ("ranks", "clean-robust", "corruptions", "certified")  # pictures
 _NOTES = {
     "deciding": "deciding: the worst attack on most of the broken images",
     "short": "short: fewer steps or queries than advised; the deviations have the numbers",
+    "greedy": "greedy: follows one path to the nearest boundary; no robustness is reported from it alone",
     "seed known": "seed known: the attacker knows the noise of the judged draw; no candidate for the worst case",
 }
 _FINE = 10_000  # images from which on a second decimal means something
@@ -89,8 +90,7 @@ def _remarks(found: Values, *, deciding: bool) -> Iterator[str]:
     """Yield what is to be said of an attack on a row, in the words of `_NOTES`."""
     if deciding:
         yield "deciding"
-    if any(map(is_small_budget, warnings_of(found))):
-        yield "short"
+    yield from dict.fromkeys(filter(None, map(small_search, warnings_of(found))))
     if found["seed_known"]:
         yield "seed known"
     if found["status"] != "ok":

@@ -52,7 +52,8 @@ AGAINST = {
     "label": "The board has no row of this label, and none of these cells.",
     "same board": "Name, budget, threats and attacks are the board's: it lacks no attack that all other rows of its "
     "kind have, and attacks of one label have the same parameters.",
-    "same images": "Data set, split, index list and blocks are the board's.",
+    "same images": "Data set, split, index list and blocks are the board's. Where they, or the name of the board, are "
+    "others, that alone is said.",
     "same audit": "Where the board has an audit of this defense, its outcomes are the same.",
     "same draws": "Seed and numbers of draws are the board's.",
 }

@@ -144,6 +144,17 @@ def check_board(folder: Path, name: str, keys: Collection[str] | None = None) ->
     raise UserError(problem + remedy)
 
 
+def check_one_board(a: Path, b: Path) -> None:
+    """Refuse two results folders whose boards have different names; a folder without one is of any board.
+
+    Raises:
+        UserError: it names both boards.
+    """
+    one, other = (read_manifest(folder).get("board") for folder in (a, b))
+    if one and other and one != other:
+        raise UserError(f'{a} holds results of the board "{one}", {b} of "{other}"; name results of one board')
+
+
 def plans(folder: Path, keys: Collection[str]) -> bool:
     """Return True if the plan of a folder has these cells and no others.
 

@@ -14,7 +14,7 @@ from bench.submissions.submission import Submission
 from defenses.utils.errors import UserError
 from defenses.utils.text import counted
 
-_FACTS = ("board", "budget", "preset", "presets", "protocols")  # of a manifest; data and seed have checks of their own
+_FACTS = ("budget", "preset", "presets", "protocols")  # of a manifest; name, data and seed have checks of their own
 _THREAT = ("norm", "eps", "targets")
 _IMAGES = ("dataset", "split", "indices", "block", "images")
 
@@ -43,9 +43,18 @@ def label_problems(row: Submission, board: Path) -> Iterator[str]:
         yield f'{board} has {counted(len(taken), "cell")} of this row already, as "{keys[taken[0]["key"]]}"'
 
 
+def is_another(row: Submission, board: Path) -> bool:
+    """Return True if the board of a row has another name."""
+    return row.manifest.get("board") != read_manifest(board).get("board")
+
+
 def same_board(row: Submission, board: Path) -> Iterator[str]:
-    """Yield what makes the board of a row another one: facts, threats, attacks."""
-    own, other, lines = row.manifest, read_manifest(board), board_lines(board)
+    """Yield what makes the board of a row another one: its name alone, or facts, threats, attacks."""
+    own, other = row.manifest, read_manifest(board)
+    if is_another(row, board):
+        yield f"its board is {own.get('board')!r}, that of {board} is {other.get('board')!r}"
+        return
+    lines = board_lines(board)
     for key in _FACTS:
         if own.get(key) != other.get(key):
             yield f"its {key} is {own.get(key)!r}, that of {board} is {other.get(key)!r}"

@@ -91,10 +91,20 @@ def examine(
     for name, check in FIRST.items():
         if faults := list(_guarded(check, examined)):
             return [*found, *(Finding(name, fault) for fault in faults)], None
+    if board is not None and (elsewhere := list(_elsewhere(examined))):
+        return [*found, *elsewhere], row
     others = {name: check for name, check in OF_ROW.items() if name not in FIRST}
     for name, check in {**others, **(OF_BOARD if board is not None else {})}.items():
         found += [Finding(name, fault) for fault in _guarded(check, examined)]
     return found, row
+
+
+def _elsewhere(examined: Examined) -> Iterator[Finding]:
+    """Yield why a row belongs to another board or to other images, beside which no further check says anything."""
+    images = list(_guarded(OF_BOARD["same images"], examined))
+    if images or against.is_another(examined.row, examined.board or Path()):
+        yield from (Finding("same board", fault) for fault in _guarded(OF_BOARD["same board"], examined))
+        yield from (Finding("same images", fault) for fault in images)
 
 
 def check_board(board: Path) -> None:

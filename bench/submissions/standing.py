@@ -11,7 +11,6 @@ import pandas as pd
 
 from bench.analysis.leaderboard import leaderboard
 from bench.report.format import interval
-from bench.spec.submission import AGAINST
 from bench.submissions.add import stage
 from bench.submissions.card import card_claims, read_card
 from bench.submissions.submission import Finding, Submission
@@ -24,18 +23,19 @@ def standing(row: Submission, found: Sequence[Finding], board: Path | None) -> l
 
     Args:
         row: the submission.
-        found: what its checks found; a row that cannot join the board is shown by itself.
+        found: what its checks found; a row that fails one is shown by itself, and without a rank.
         board: results folder of the board; None: the row by itself.
     """
     try:
-        if board is None or any(finding.check in AGAINST for finding in found):
+        if board is None or found:
             frame, among = leaderboard(row.results), "by itself"
         else:
             with tempfile.TemporaryDirectory() as folder:
                 stage(board, row, Path(folder) / "board")
                 frame, among = leaderboard(Path(folder) / "board"), f"on {board.name}"
         lines = frame[frame["defense"] == row.label].to_dict("records")
-        return [_line(line, f"{among}, {_ranked(frame, line)}") for line in lines] + _claims(row)
+        ranks = ["no rank (rejected)" if found else _ranked(frame, line) for line in lines]
+        return [_line(line, f"{among}, {rank}") for line, rank in zip(lines, ranks, strict=True)] + _claims(row)
     except Exception as error:  # whatever a file of others holds
         return [f"{row.label}: its row cannot be computed ({error})"]
 

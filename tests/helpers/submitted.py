@@ -37,7 +37,7 @@ source = "its table 1"
 evidence = "paper"
 n = 1000
 """
-_NOISY = BOARD[BOARD.index('[[defense]]\nname = "{models}:noisy"') : BOARD.index("[[attack]]")]
+NOISY = BOARD[BOARD.index('[[defense]]\nname = "{models}:noisy"') : BOARD.index("[[attack]]")]
 
 
 def audit(fingerprint, **more):
@@ -65,7 +65,7 @@ def audit(fingerprint, **more):
 def folders(folder: Path) -> Path:
     """Write whole/ (both defenses), board/ (one of them), models.py, which marks each import, card.toml and row.zip."""
     text = BOARD.replace("first-60", "first-12")
-    for name, board in (("whole", text), ("board", text.replace(_NOISY, ""))):
+    for name, board in (("whole", text), ("board", text.replace(NOISY, ""))):
         path = write_board(folder, board)
         with (folder / "models.py").open("a") as file:
             file.write(f'\nopen({str(folder / "imported")!r}, "a").close()\n')

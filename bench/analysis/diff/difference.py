@@ -14,7 +14,7 @@ from bench.analysis.diff.identity import identity_changes
 from bench.analysis.diff.rows import compared_rows
 from bench.analysis.diff.side import NAMES, RowName, RunSide, read_side
 from bench.analysis.public_names import public
-from bench.store.manifest import read_manifest
+from bench.store.manifest import check_one_board, read_manifest
 from defenses.utils.errors import UserError
 
 CHANGE_COLUMNS = (*NAMES, "what", "old", "new", "cells")
@@ -75,9 +75,10 @@ def diff_runs(old: str | Path, new: str | Path) -> Difference:
         new: that of the new one.
 
     Raises:
-        UserError: no results, damaged results, or two runs without a common row.
+        UserError: no results, damaged results, two boards of different names, or two runs without a common row.
     """
     sides = read_side(old), read_side(new)
+    check_one_board(*(side.folder for side in sides))
     try:
         cells = paired_cells(*sides)
     except FileNotFoundError as error:

@@ -12,7 +12,7 @@ from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.spec.shard import Shard
 from bench.store.audits import read_audits
 from bench.store.environment import RunRecord
-from bench.store.manifest import Manifest, shards_of
+from bench.store.manifest import Manifest, check_one_board, shards_of
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json, JsonView
@@ -50,8 +50,7 @@ def check_same_board(
         UserError: it says what differs.
     """
     one, other = ({k: v for k, v in manifests[f].items() if k not in _OF_RUNS} for f in (a, b))
-    if one.get("board") != other.get("board"):
-        raise UserError(f'{a} holds results of the board "{one.get("board")}", {b} of "{other.get("board")}"')
+    check_one_board(a, b)
     lines_a, lines_b = ({line["key"]: line for line in plans[f]} for f in (a, b))
     only_a = [line for key, line in lines_a.items() if key not in lines_b]
     only_b = [line for key, line in lines_b.items() if key not in lines_a]

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
-from bench.attacks.budgets import is_small_budget
+from bench.attacks.budgets import small_search
 from bench.attacks.catalogue import catalogue
 from bench.report.attack_warnings import listed
 from bench.reproducibility.answers.answer import Answer, Answerer, absent, decided, hand, of_rows
@@ -35,14 +35,14 @@ def adaptive(subject: Subject) -> Answer:
 
 
 def strongest(subject: Subject) -> Answer:
-    """Return if no short attack decides a worst case."""
+    """Return if no short or greedy attack decides a worst case."""
 
     def holds(row: SiteRow) -> bool:
         names = (row.values["worst_attack"], row.values["worst_view"])
         deciding = [a for a in attacks_of(row) if (a["attack"], a["view"]) == names]
-        return not any(is_small_budget(text) for a in deciding for text in warnings_of(a))
+        return not any(small_search(text) for a in deciding for text in warnings_of(a))
 
-    return of_rows(subject.attacked, holds, "the deciding attack has no short budget", "deviations")
+    return of_rows(subject.attacked, holds, "the deciding attack has no short budget and is not greedy", "deviations")
 
 
 def distortion(subject: Subject) -> Answer:

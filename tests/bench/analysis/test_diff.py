@@ -203,6 +203,7 @@ def test_bad_input_is_one_line(tmp_path):
     good = board(tmp_path / "good", deterministic())
     (tmp_path / "empty").mkdir()
     other = board(tmp_path / "other", deterministic("another"))
+    second = board(tmp_path / "second", deterministic(), board="second")  # of the same rows
     cut = board(tmp_path / "cut", deterministic())
     next(cut.glob("parts/*/draws.parquet")).write_bytes(b"PAR1")
     newer = board(tmp_path / "newer", deterministic())
@@ -212,6 +213,7 @@ def test_bad_input_is_one_line(tmp_path):
         (tmp_path / "gone", "holds no results"),
         (tmp_path / "empty", "holds no results"),
         (other, "no finished row in common; name two runs of one board"),
+        (second, f'{good} holds results of the board "fake", {second} of "second"'),
         (cut, "draws.parquet"),
         (newer, "newer purebench (schema 99"),
         (ROOT / "results/smooth-digits-smoothing", "holds certified radii"),

@@ -1,4 +1,4 @@
-"""`purebench table --columns ... --style paper`: columns, order and digits; LaTeX that compiles at one column."""
+"""`purebench table --columns ... --style paper`: columns, order and digits; LaTeX that fits its columns."""
 
 import csv
 import io
@@ -58,6 +58,12 @@ def test_ranges_and_the_best_beyond_doubt():
     assert r"\textbf" not in to_paper(table)
     (table,) = chosen_table(bench.leaderboard(LINF), columns=["worst", "rank"])
     assert re.findall(r"\\textbf\{(.*?) ", to_paper(table)) == ["57.2"]
+
+
+def test_the_note_on_bold_is_only_where_something_is_bold():
+    note = "Bold: the best beyond doubt"
+    texts = {form: bench.leaderboard_table(LINF, form) for form in ("text", "markdown", "html", "latex", "paper")}
+    assert {form for form, text in texts.items() if note in text} == {"markdown", "html", "latex", "paper"}
 
 
 def test_columns_that_say_nothing_are_left_out_by_default(tmp_path):
@@ -137,12 +143,23 @@ DOCUMENT = r"""\documentclass[twocolumn]{article}
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
-@pytest.mark.parametrize("folder", ["digits-linf", "digits-defenses", "digits-audit", "hostile"])
-def test_latex_compiles_without_a_warning(folder, tmp_path):
+@pytest.mark.parametrize(
+    ("folder", "columns"),
+    [
+        *((folder, "") for folder in ("digits-linf", "digits-defenses", "digits-audit", "hostile")),
+        ("digits-defenses", "clean,worst,attack"),
+        ("digits-defenses", "clean-interval,worst,attack,claim,verdict"),
+        ("digits-linf", "clean,worst,rob5,rank,audit,certificate"),
+        ("hostile", "clean-interval,worst,attack"),
+    ],
+)
+def test_latex_compiles_without_a_warning(folder, columns, tmp_path):
     names = [HOSTILE, "x" * 60, "purifier before a classifier: a long name", "a_b^c~d#e%f&g$h{i}"]
     made = [r for n in names for r in (result(line(n, "none"), [1] * 6), result(line(n, "apgd"), [1, 0, 1, 0, 1, 1]))]
     path = write(tmp_path / "b", made) if folder == "hostile" else RESULTS / folder
-    (tmp_path / "table.tex").write_text(bench.leaderboard_table(path, "paper"))
+    (tmp_path / "table.tex").write_text(
+        bench.leaderboard_table(path, "paper", columns=list(filter(None, columns.split(","))))
+    )
     (tmp_path / "doc.tex").write_text(DOCUMENT)
     words = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "doc.tex"]
     for _ in range(2):  # the second time labels are known
@@ -162,6 +179,19 @@ def test_claims_of_other_data_sets_and_networks_say_so(leaders):
             assert f" on {claim.partition(',')[0]}" in claimed
     told = f"{len(claims)} of {len(claims)} cannot be compared with the row beside."
     assert f"Claimed: by the paper, of its own network; {told}" in table.footnotes
+
+
+def test_a_table_wider_than_a_column_takes_both_and_one_wider_than_the_page_is_noted():
+    """As pdflatex measures them: 155 pt, 301 pt (250 pt with names as narrow as one column has them) and 554 pt."""
+    for columns, kind, notes in (
+        ("clean,worst", "table", 0),
+        ("clean,worst,attack", "table*", 0),
+        ("paper", "table*", 1),
+    ):
+        told = purebench_here("table", RESULTS / "digits-defenses", "--columns", columns, "--style", "paper")
+        assert re.findall(r"\\(?:begin|end)\{(table.*?)\}", told.stdout) == [kind, kind]
+        assert (told.returncode, told.stderr.count("\n")) == (0, notes)
+        assert told.stderr.count("pt wide, more than a page of 500; choose fewer columns") == notes
 
 
 def test_claims_of_later_works_are_marked(leaders):

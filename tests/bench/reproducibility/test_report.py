@@ -12,6 +12,7 @@ from fake_board import HOSTILE, deterministic, failed, line, result, stochastic,
 from site_pages import Page, hostile, many, mixed
 
 from bench import build_report, leaderboard
+from bench.attacks.budgets import GREEDY
 from bench.cli.main import main
 from bench.reproducibility.report import FORMATS
 from defenses.utils.errors import UserError
@@ -110,6 +111,15 @@ def test_deviations_tell_what_is_short_missing_and_unchecked(tmp_path):
                  "not audited: ", "no run is recorded", "gap: no rank: "):  # fmt: skip
         assert text in found["deviations"], text
     assert "2 of 7 cells have no result" in found["availability"]
+
+
+def test_a_greedy_path_is_no_short_budget(tmp_path):
+    rows = [result(line("plain", "none"), [1] * 6), result(line("plain", "deepfool", warnings=[GREEDY]), [0] * 6)]
+    found = texts(build_report(write(tmp_path / "greedy", rows)))
+    assert f"one greedy path: deepfool on plain: {GREEDY}" in found["deviations"]
+    assert "short budget" not in found["deviations"]
+    assert "greedy: follows one path to the nearest boundary" in found["attacks"]
+    assert "short:" not in found["attacks"]
 
 
 def test_outdated_and_failed_audits_and_mixed_runs_are_told(tmp_path):

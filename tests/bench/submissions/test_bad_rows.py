@@ -4,9 +4,10 @@ import hashlib
 import json
 import shutil
 
-from boards import purebench_here
+from boards import BOARD, purebench_here, write_board
 from submitted import (
     LABEL,
+    NOISY,
     audit,
     changed,
     findings,
@@ -166,6 +167,24 @@ def test_another_board(made, tmp_path, board):
         f"same board: its board is 'large', that of {board} is 'small'",
     ]
     assert "same board: its board is 'large'" in refused(zipped, board)
+
+
+def test_a_board_of_fewer_images_is_the_only_reason(made, tmp_path):
+    """Images that the board lacks are not called wrong; a row that is rejected has no rank."""
+    text = BOARD.replace("first-60", "first-6").replace(NOISY, "")
+    for name in ("fewer", "small"):
+        path = write_board(tmp_path, text.replace('name = "small"', f'name = "{name}"'))
+        assert purebench_here("run", path, "--out", tmp_path / name, "--quiet", "--workers", 0).returncode == 0
+    images = f"same images: its images are not those of {tmp_path / 'small'}: "
+    (line,) = findings(made / "row.zip", "--to", tmp_path / "small")
+    assert line.startswith(images)
+    another, line = findings(made / "row.zip", "--to", tmp_path / "fewer")
+    assert another == f"same board: its board is 'small', that of {tmp_path / 'fewer'} is 'fewer'"
+    assert line.startswith(images.replace("/small", "/fewer"))
+    shown = purebench_here("submit", "check", made / "row.zip", "--to", tmp_path / "fewer").stdout
+    assert "noisy at Linf 1/10 by itself, no rank (rejected): worst case " in shown
+    assert ", rank " not in shown
+    assert "same board: its board is 'small'" in refused(made / "row.zip", tmp_path / "fewer")
 
 
 def test_a_missing_or_bad_card(made, tmp_path, board):
