@@ -1,6 +1,7 @@
 """Answers of the checklists on small folders and on committed ones."""
 
 import json
+import shutil
 
 import pytest
 from boards import ROOT
@@ -15,7 +16,7 @@ from bench.reproducibility.availability import availability
 from bench.reproducibility.checklist import read_checklist
 from bench.reproducibility.deviations import deviations
 from bench.reproducibility.subject import subject_of
-from bench.store.audits import VERSION, write_audits
+from bench.store.audits import VERSION, read_audits, write_audits
 
 BROKEN = "broken: vanishing gradients, broken: randomness, broken: quantisation"
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -191,9 +192,13 @@ def test_audits_of_another_version_are_told(tmp_path):
         assert ("audit of an earlier version: plain" in str(deviations(subject).blocks)) is told
 
 
-def test_an_answer_by_a_check_of_an_earlier_version_says_so(audited):
+def test_an_answer_by_a_check_of_an_earlier_version_says_so(audited, tmp_path):
+    folder = shutil.copytree(ROOT / "results/digits-audit", tmp_path / "digits-audit")
+    write_audits(folder, [audit | {"version": VERSION - 1} for audit in read_audits(folder)])
+    earlier, text = answers(folder), "checks of an earlier version of the audit"
     for item in ("gradient-free", "gradient-free/known", "convergence/plot", "transfer", "adaptive/whole"):
-        assert "checks of an earlier version of the audit" in audited[item].evidence, item
+        assert text in earlier[item].evidence, item
+        assert text not in audited[item].evidence, item
 
 
 def test_infinite_sizes_are_no_sizes(tmp_path, linf):
