@@ -70,9 +70,9 @@ def put(folder, *audits):
 def test_gradients_that_nothing_certifies_are_not_exact(audited):
     for item in ("gradients", "gradients/bpda"):
         assert audited[item].state == "no"
-        assert audited[item].evidence.startswith(f"BPDA or another stand-in: 0 of 3 defenses; not {BROKEN};")
+        assert audited[item].evidence == f"BPDA or another stand-in: 0 of 3 defenses; not {BROKEN}"
     assert audited["adaptive/whole"].state == "no"
-    assert f"3 of 6 defenses; not {BROKEN};" in audited["adaptive/whole"].evidence
+    assert audited["adaptive/whole"].evidence.endswith(f"3 of 6 defenses; not {BROKEN}")
 
 
 @pytest.mark.parametrize("check", GRADIENT_CHECKS)
