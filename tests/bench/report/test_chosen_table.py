@@ -148,7 +148,7 @@ DOCUMENT = r"""\documentclass[twocolumn]{article}
     [
         *((folder, "") for folder in ("digits-linf", "digits-defenses", "digits-audit", "hostile")),
         ("digits-defenses", "clean,worst,attack"),
-        ("digits-defenses", "clean-interval,worst,attack,claim,verdict"),
+        ("digits-defenses", "clean-interval,worst,rank,attack,verdict"),
         ("digits-linf", "clean,worst,rob5,rank,audit,certificate"),
         ("hostile", "clean-interval,worst,attack"),
     ],
