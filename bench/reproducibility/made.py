@@ -86,10 +86,9 @@ def repeat(subject: Subject) -> Section:
     blocks: list[Block] = [Code("Commands of this folder", (*CLONE, *commands(source, name, subject.lines)))]
     if subject.rows:
         text = (
-            "A cell has the same key, and so the same numbers, in all later code. The first command of a row computes "
-            "its numbers again in an empty folder, the second one judges stored images again, four of each cell "
-            "(without --sample all). A seed fixes the noise; another machine may flip single verdicts, which verify "
-            "tells from ties."
+            "A cell keeps its key in later code. The first command of a row computes its numbers again in an empty "
+            "folder, the second one judges stored images again, four of each cell (without --sample all). A seed fixes "
+            "the noise; other code or another machine may flip single verdicts, which verify tells from ties."
         )
         blocks += [Text(text), Grid(_rows(subject))]
     sums = tuple(f"{sha}  {name}" for name, sha in source.files.items())

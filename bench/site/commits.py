@@ -48,7 +48,7 @@ class Made:
 
     @property
     def comment(self) -> str:
-        """Line of a shell that names the commits: keys, and so results, of a cell are those of all later ones."""
+        """Line of a shell that names the commits; later ones repeat the cells, as these keep their keys."""
         results = "cells" if self.commits[0].cells else "results"
         named = [" ".join(filter(None, (commit.sha, commit.more))) for commit in self.commits if commit.sha]
         if not named:

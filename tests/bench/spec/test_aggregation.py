@@ -279,6 +279,17 @@ def test_sources_that_cannot_be(tmp_path, change, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_source_of_several_trainings_is_refused(tmp_path):
+    from dataclasses import replace
+
+    from bench.board.views import surrogate_of
+
+    defense = load_board(write_board(tmp_path)).defenses[0]
+    trainings = [replace(defense, training_seed=seed) for seed in (0, 1)]
+    with pytest.raises(UserError, match="it must be a defense of one training"):
+        surrogate_of({"name": "bench:apgd", "source": defense.label}, trainings)
+
+
 @pytest.mark.parametrize(
     ("nulls", "words"),
     [('["none"]', 'lacks "uniform"'), ('["none", "uniform", "tranfer"]', "mean transfer"), ("3", "list of names")],
