@@ -14,6 +14,7 @@ from bench.attacks.libraries import autoattack, foolbox, torchattacks
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import Parameters
 from defenses.utils.json_values import JsonView
+from defenses.utils.parameters import canonical, decode
 
 __all__ = ["Attack", "Unsupported", "attack_names", "find_attack", "library_version"]
 
@@ -65,7 +66,7 @@ def find_attack(name: str, params: JsonView | None = None) -> Attack:
     Raises:
         UserError: the name or the name of a parameter is unknown (nearest names given), or a value is out of range.
     """
-    name, arguments = _OTHER_NAMES.get(name, name), dict(params or {})
+    name, arguments = _OTHER_NAMES.get(name, name), decode(canonical(dict(params or {})))  # numbers may come as text
     if name in null.names():
         return null.find(name, arguments)
     if name.lower().replace("-", "").replace("_", "") in ("autoattack", "aa"):

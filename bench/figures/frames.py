@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast
 
@@ -36,10 +36,10 @@ class Frames:
 
     Args:
         folder: the results folder.
-        **known: frames that are read already, by name.
+        **known: frames, or parts of the folder, that are read already, by name.
     """
 
-    def __init__(self, folder: Path, **known: pd.DataFrame | Results):
+    def __init__(self, folder: Path, **known: pd.DataFrame | Results | list[Part]):
         self.folder = folder
         self.__dict__.update(known)
 
@@ -89,18 +89,21 @@ class Frames:
             setting: columns `SETTING` of the rows.
         """
         positions = self._cells.get((label, *(setting[name] for name in SETTING)), np.zeros(0, np.int64))
-        wanted = frozenset(positions.tolist())
-        try:
-            rows = _draws(self._parts, wanted)
-        except FileNotFoundError:  # a running board has merged parts
-            del self._parts
-            rows = _draws(self._parts, wanted)
+        rows = self._of_parts(partial(_draws, cells=frozenset(positions.tolist())))
         of_cells = self.results.cells[["defense", *_OF_MARGIN, "norm", "eps"]].iloc[rows.pop("at").to_numpy()]
         return public(pd.concat([of_cells.reset_index(drop=True), rows], axis=1))
 
     @cached_property
-    def _parts(self) -> list[Part]:
+    def parts(self) -> list[Part]:
+        """Parts of the folder."""
         return read_folder(self.folder, lambda _, parts: parts)
+
+    def _of_parts(self, read: Callable[[list[Part]], pd.DataFrame]) -> pd.DataFrame:
+        try:
+            return read(self.parts)
+        except FileNotFoundError:  # a running board has merged parts
+            del self.parts
+            return read(self.parts)
 
     def margins(self, label: str, setting: Setting) -> pd.DataFrame:
         """Return the margins of a defense under a threat, rows of `bench.load_results` with few columns.
@@ -126,7 +129,7 @@ class Frames:
     @cached_property
     def _margins(self) -> pd.DataFrame:
         """Margins of all records, in their order; tables do without them."""
-        frame: pd.DataFrame = read_folder(self.folder, lambda _, parts: read_records(parts, ("index", "margin")))
+        frame = self._of_parts(partial(read_records, columns=("index", "margin")))
         return frame.reindex(columns=["at", "index", "margin"])
 
     @cached_property

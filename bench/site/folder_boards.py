@@ -110,7 +110,7 @@ def boards_of(
     images = images_of(folder, results, gallery)
     known_sides = worst_sides(results) if known.compared else {}
     sides = {tuple(map(str, setting)): of_setting for setting, of_setting in known_sides.items()}
-    frames = Frames(folder, results=results, leaders=leaders, attacked=frame, claimed=claims)
+    frames = Frames(folder, results=results, leaders=leaders, attacked=frame, claimed=claims, parts=images.parts)
     alone = claims if len(leaders[list(SETTING)].drop_duplicates()) == 1 else None
     of_folder = _OfFolder(
         source, results, manifest, certificates, known, images, sides, alone, frames, part_files(folder)

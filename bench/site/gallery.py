@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from bench.site.sheets import Sheet, fitting, sheet_of
 from bench.spec.cell import digest
 from bench.store.arrays import read_images
 from bench.store.parts import DRAWS, CellRecord
-from bench.store.reader import Part, read_folder
+from bench.store.reader import Part
 from defenses.utils.arrays import F32, I64
 
 if TYPE_CHECKING:
@@ -87,12 +85,17 @@ class _Stored:
 
 
 def galleries(
-    folder: Path, records: pd.DataFrame, evidence: Iterable[tuple[Evidence, float]], count: int
+    lines: Sequence[CellRecord],
+    parts: Sequence[Part],
+    records: pd.DataFrame,
+    evidence: Iterable[tuple[Evidence, float]],
+    count: int,
 ) -> dict[int, Gallery]:
     """Return the galleries of some matrices by the position of the first cell of each attack.
 
     Args:
-        folder: the results folder.
+        lines: cells of the results folder, see `bench.store.reader.read_folder`.
+        parts: of the same.
         records: its records, see `bench.analysis.results.Results`.
         evidence: matrices, and the difference that is shown black or white, in (0, 1].
         count: most images of an attack; 0: no galleries.
@@ -102,18 +105,6 @@ def galleries(
     """
     if count < 1:
         return {}
-    pairs = list(evidence)
-    return read_folder(folder, partial(_read, records=records, evidence=pairs, count=count))
-
-
-def _read(
-    lines: Sequence[CellRecord],
-    parts: Sequence[Part],
-    *,
-    records: pd.DataFrame,
-    evidence: Sequence[tuple[Evidence, float]],
-    count: int,
-) -> dict[int, Gallery]:
     at = records["at"].to_numpy()
     index, bounds = records["index"].to_numpy(np.int64), np.searchsorted(at, np.arange(len(lines) + 1))
     found: dict[int, Gallery] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from bench.analysis.results import Results
@@ -13,7 +14,7 @@ from bench.site.evidence import Evidence, Setting, evidence_of
 from bench.site.gallery import Gallery, galleries
 from bench.site.recipes import Recipe, RowKey, recipes_of
 from bench.store.parts import CellRecord
-from bench.store.reader import read_folder
+from bench.store.reader import Part, read_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +26,14 @@ class Images:
         galleries: by position of the first cell of an attack.
         recipes: of each row of tables.
         lines: cells of each defense.
+        parts: of the folder.
     """
 
     evidence: Mapping[Setting, list[Evidence]]
     galleries: Mapping[int, Gallery]
     recipes: Mapping[RowKey, Recipe]
     lines: Mapping[Setting, Sequence[CellRecord]]
+    parts: list[Part]
 
     def of_row(
         self, setting: Setting
@@ -54,14 +57,17 @@ def images_of(folder: Path, results: Results, count: int) -> Images:
     Raises:
         UserError: a damaged file.
     """
+    return read_folder(folder, partial(_images, results=results, count=count))
+
+
+def _images(lines: list[CellRecord], parts: list[Part], *, results: Results, count: int) -> Images:
     evidence = evidence_of(results)
     scaled = [(matrix, scale_of(*setting[3:5])) for setting, found in evidence.items() for matrix in found]
-    shown = galleries(folder, results.records, scaled, count)
-    lines: list[CellRecord] = read_folder(folder, lambda lines, _: lines)
+    shown = galleries(lines, parts, results.records, scaled, count)
     by_row: dict[Setting, list[CellRecord]] = {}
     for line in lines:
         by_row.setdefault(tuple(str(line.get(name)) for name in (*SETTING, "defense")), []).append(line)
-    return Images(evidence, shown, recipes_of(lines), by_row)
+    return Images(evidence, shown, recipes_of(lines), by_row, parts)
 
 
 def scale_of(norm: str, eps: str) -> float:

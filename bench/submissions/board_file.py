@@ -6,19 +6,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from bench.spec.cell import NULLS, PRECOMPUTED, RENAMED_FROM, TRANSFER, label_of
+from bench.spec.cell import NULLS, PRECOMPUTED, RENAMED_FROM, TRANSFER, digest, label_of
 from bench.spec.submission import CODE
 from bench.store.manifest import Manifest
 from bench.store.parts import CellRecord
 from defenses.utils.json_values import Json, JsonView
-from defenses.utils.names import portable
+from defenses.utils.names import portable, short_names
 
 _NAMES = {stored: name for name, stored in RENAMED_FROM.items()}
 _VIEW = {"gradient": "exact", "eot": 1, "runs": None, "output": "logits", "seed": "fresh"}  # what a view is by itself
 
 
 def board_of(manifest: Manifest, label: str, lines: Sequence[CellRecord]) -> Json:
-    """Return the tables of a board of one defense.
+    """Return the tables of a board of one defense, and of those that its attacks are made on.
 
     Args:
         manifest: of the results.
@@ -40,9 +40,10 @@ def board_of(manifest: Manifest, label: str, lines: Sequence[CellRecord]) -> Jso
     if verdict := _verdict(manifest, lines):
         board["verdict"] = verdict
     board |= next(({"compute": _compute(line)} for line in lines if "compute" in line["identity"]), {})
-    board["defense"] = [_defense(manifest, label)]
-    if attacks := _attacks(lines):
-        board["attack"] = attacks
+    sources = _sources(label, lines)
+    board["defense"] = [_defense(manifest, label), *sources.values()]
+    if attacks := _attacks(lines, {key: str(entry["label"]) for key, entry in sources.items()}):
+        board["attack"] = [attack | {"on": [label]} for attack in attacks] if sources else attacks
     return board
 
 
@@ -65,7 +66,12 @@ def _verdict(manifest: Manifest, lines: Iterable[CellRecord]) -> Json:
 
 def _defense(manifest: Manifest, label: str) -> Json:
     trained = {title: f for title, f in (manifest.get("defenses") or {}).items() if label_of(title) == label}
-    fingerprint = next(iter(trained.values()))
+    return _entry(label, list(trained.values()))
+
+
+def _entry(label: str, trained: Sequence[JsonView]) -> Json:
+    """Return the entry of a defense, given the fingerprints of its trainings."""
+    fingerprint = trained[0]
     entry: Json = {"name": _located(str(fingerprint["name"])), "label": label}
     params = dict(fingerprint.get("parameters") or {})
     if "threat_model" in fingerprint:
@@ -74,8 +80,25 @@ def _defense(manifest: Manifest, label: str) -> Json:
         entry["params"] = params
     if fingerprint.get("stochastic") is True:
         entry["stochastic"] = True
-    seeds = [int(f["training_seed"]) for f in trained.values() if f.get("training_seed") is not None]
+    seeds = [int(f["training_seed"]) for f in trained if f.get("training_seed") is not None]
     return entry | ({"seeds": seeds} if seeds else {})
+
+
+def _sources(label: str, lines: Iterable[CellRecord]) -> dict[str, Json]:
+    """Return the entries of the defenses that attacks are made on, by the digest of their fingerprint.
+
+    Cells do not know their labels: they are called by their names, those of one name are numbered.
+    """
+    found: dict[str, JsonView] = {}
+    bare: set[str] = set()  # the board finds that of the null by its lack of parameters
+    for line in lines:
+        if source := line["identity"].get("source"):
+            found.setdefault(digest(source), source)
+            bare |= {digest(source)} if _is_transfer(line) else set()
+    names = [f"{short_names([str(source['name'])])[0]} as a source" for source in found.values()]
+    labels = [f"{name} {names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    entries = {key: _entry(of, [source]) for (key, source), of in zip(found.items(), labels, strict=True)}
+    return {key: {k: v for k, v in e.items() if k != "params" or key not in bare} for key, e in entries.items()}
 
 
 def _located(name: str) -> str:
@@ -87,8 +110,13 @@ def _without_none(params: JsonView) -> Json:
     return {key: value for key, value in params.items() if value is not None}
 
 
-def _attacks(lines: Iterable[CellRecord]) -> list[Json]:
-    """Return the attacks in the order of the plan, each with its views."""
+def _attacks(lines: Iterable[CellRecord], sources: Mapping[str, str]) -> list[Json]:
+    """Return the attacks in the order of the plan, each with its views.
+
+    Args:
+        lines: cells.
+        sources: labels of the defenses that attacks are made on, by the digest of their fingerprint.
+    """
     entries: dict[str, Json] = {}
     for line in lines:
         name, params, _ = line["identity"]["attack"]
@@ -100,7 +128,11 @@ def _attacks(lines: Iterable[CellRecord]) -> list[Json]:
             entry["name"] = line["attack"]
         if params := _without_none(params):
             entry["params"] = params
-        gradient, eot, runs, output, *known = line["identity"]["view"]
+        seen = line["identity"]["view"]
+        if source := line["identity"].get("source"):  # its view counts, not that of the judged defense
+            entry["source"] = sources[digest(source)]
+            seen = line["identity"].get("source_view") or list(_VIEW.values())
+        gradient, eot, runs, output, *known = seen
         view = {"gradient": gradient, "eot": eot, "runs": runs, "output": output, "seed": (*known, "fresh")[0]}
         view = {key: value for key, value in view.items() if value != _VIEW[key]}
         if view not in entry["views"]:
