@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.plots.attacks import majority_curves, submission_curves
 from bench.plots.checks import check_rows
 from bench.plots.curves import EFFORT, effort_lines, points_of, radius_lines
 from bench.plots.matrices import breakers
@@ -23,10 +22,9 @@ _SHOWN = {
 }
 
 
-def of_draws(records: pd.DataFrame, votes: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers of the picture *draws*."""
-    several = records[(records["draws"] > 1) & (records["status"] == "ok")]
-    curves = {"all": submission_curves(several), "majority": majority_curves(several, votes)}
+def of_draws(shares: pd.DataFrame, majorities: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers of the picture *draws*, given its curves."""
+    curves = {"all": shares, "majority": majorities}
     frame = pd.concat([of.assign(right=name) for name, of in curves.items()], ignore_index=True)
     return frame[["attack", "right", "m", "share", "low", "high"]]
 

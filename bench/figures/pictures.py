@@ -17,7 +17,7 @@ from bench.figures.frames import Threat, threats_of
 from bench.figures.images import GRID, TRAJECTORY, Roots, of_images
 from bench.figures.numbers import numbers_of, of_draws
 from bench.figures.picture import Picture
-from bench.plots.attacks import attacks, draws
+from bench.plots.attacks import attacks, draw_curves, majority_curves, submission_curves
 from bench.plots.checks import check_rows, checks
 from bench.plots.claims import claims
 from bench.plots.curves import (
@@ -215,11 +215,15 @@ def of_rows(threat: Threat, defense: str | None = None, wanted: Set[str] = NAMES
                 yield _picture("attacks", suffix, text, attacked, attacks)
         if "draws" in wanted:
             records = threat.frames.records(label, threat.setting)
-            if ((records["draws"] > 1) & (records["status"] == "ok")).any():
+            several = records[(records["draws"] > 1) & (records["status"] == "ok")]
+            if len(several):
                 text = f"Images of {label} that are right in all and in most of M draws, on {threat.title}."
-                votes = threat.frames.votes(label, threat.setting)
-                picture = _picture("draws", suffix, text, records, partial(draws, votes=votes))
-                yield replace(picture, numbers=of_draws(records, votes))
+                curves = (
+                    submission_curves(several),
+                    majority_curves(several, threat.frames.votes(label, threat.setting)),
+                )
+                draw = partial(draw_curves, *curves, str(threat.setting["targets"]))
+                yield Picture("draws", f"draws{suffix}", text, records, of_draws(*curves), draw)
         if "margins" in wanted:
             frames, setting = threat.frames, threat.setting
             bins = margin_bins(frames.margins(label, setting), frames.worst_of(label, setting))

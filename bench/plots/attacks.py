@@ -24,6 +24,7 @@ from bench.plots.style import (
     intervals,
     legend_above,
     percent,
+    place,
     rows,
     shortened,
     style,
@@ -64,14 +65,17 @@ def attacks(summary: pd.DataFrame, *, defense: str | None = None, ax: Axes | Non
     axes = axes_of(ax, 22 + 4.4 * len(frame), 120)
     rows(axes, [_title(*row) for row in frame[["attack", "view"]].itertuples(index=False)], _LONGEST)
     numbers = _numbers(frame[~frame["attack"].isin((*NULLS, WORST))]["gradient"])
-    for (marker, colour), of in frame.assign(at=range(len(frame))).groupby(_look(frame, numbers), sort=False):
-        ends = [percent(of["robust_low"]), percent(of["robust_high"])]
-        intervals(axes, percent(of["robust_mean"]), of["at"], ends, fmt=marker, color=colour)
+    shares = percent(frame[["robust_mean", "robust_low", "robust_high"]]).T
+    for (marker, colour), at in _places_of(_looks(frame, numbers)).items():
+        intervals(axes, shares[0, at], at, shares[1:, at], fmt=marker, color=colour)
     for mode, number in numbers.items():
         label = f"{mode} gradients" if mode else "no gradients"
         axes.add_line(Line2D([], [], marker=MARKERS[number], color=COLOURS[number], linestyle="none", label=label))
     if numbers:
         legend_above(axes)
+    if ax is None:
+        labels = max(label.get_window_extent().width for label in axes.get_yticklabels())
+        place(axes, left=2.3 + 25.4 * labels / axes.figure.dpi, legend=-(-len(numbers) // 3))
     what = "accuracy" if frame["targets"].iloc[0] == "none" else "draws without the target"
     axes.set(xlim=(-2, 102), xlabel=f"{what} (%), 95 %")
     return axes
@@ -104,17 +108,32 @@ def draws(
     frame = frame[(frame["status"] == "ok") & (frame["draws"] > 1)]
     if frame.empty:
         raise UserError("no image has more than one draw; Rob(M) is of random defenses")
-    axes = axes_of(ax, 70 if votes is None else 84)
+    majorities = None if votes is None else majority_curves(frame, votes, submissions)
+    return draw_curves(submission_curves(frame, submissions), majorities, str(frame["targets"].iloc[0]), ax)
+
+
+@style()
+def draw_curves(shares: pd.DataFrame, majorities: pd.DataFrame | None, targets: str, ax: Axes | None = None) -> Axes:
+    """Draw curves against M, as `draws`.
+
+    Args:
+        shares: rows of `submission_curves`.
+        majorities: rows of `majority_curves`; None: none.
+        targets: of the threat.
+        ax: where to draw; None: on a new figure.
+    """
+    axes = axes_of(ax, 70 if majorities is None else 84)
     looks: dict[str, dict[str, Any]] = {}
-    for name, of in submission_curves(frame, submissions).groupby("attack", sort=False):
+    for name, of in shares.groupby("attack", sort=False):
         number = len(looks.keys() - {_CLEAN})
         colour, marker = (MUTED, "o") if name == _CLEAN else (COLOURS[number], MARKERS[number])
         looks[str(name)] = {"color": colour, "marker": marker}
         axes.fill_between(of["m"], percent(of["low"]), percent(of["high"]), color=colour, alpha=0.15, linewidth=0)
         axes.plot(of["m"].to_numpy(), percent(of["share"]), label=shortened(str(name), _LONGEST), **looks[str(name)])
-    what = "right in all of them" if frame["targets"].iloc[0] == "none" else "none of them gives the target"
-    if votes is not None and len(curves := majority_curves(frame, votes, submissions)):
-        for name, of in curves.groupby("attack", sort=False):
+    what = "right in all of them" if targets == "none" else "none of them gives the target"
+    both = majorities is not None and len(majorities) > 0
+    if majorities is not None and both:
+        for name, of in majorities.groupby("attack", sort=False):
             axes.plot(of["m"].to_numpy(), percent(of["share"]), linestyle="--", fillstyle="none", **looks[str(name)])
         axes.add_line(Line2D([], [], color=INK, linestyle="-", label="right in all of M"))
         axes.add_line(Line2D([], [], color=INK, linestyle="--", label="majority of M right"))
@@ -122,6 +141,8 @@ def draws(
     axes.set(xlabel="M, submissions of an image", ylabel=f"{what} (%)", ylim=(-2, 102))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_above(axes, columns=1)
+    if ax is None:
+        place(axes, left=12.5, legend=len(looks) + (2 if both else 0))
     return axes
 
 
@@ -204,14 +225,19 @@ def _share(images: npt.ArrayLike, right: npt.ArrayLike) -> tuple[float, float, f
     return float(shares.mean()), float(low), float(high)
 
 
-def _look(frame: pd.DataFrame, numbers: dict[str, int]) -> pd.Series:
+def _looks(frame: pd.DataFrame, numbers: dict[str, int]) -> list[tuple[str, str]]:
     """Return marker and colour of each row."""
     looks = []
     for attack, gradient in zip(frame["attack"], frame["gradient"], strict=True):
         number = numbers.get(str(gradient), 0)
         look = (MARKERS[number], COLOURS[number])
         looks.append(("d", INK) if attack == WORST else ("o", MUTED) if attack in NULLS else look)
-    return pd.Series(looks, frame.index)
+    return looks
+
+
+def _places_of(looks: list[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
+    """Return the rows of each look."""
+    return {look: [at for at, other in enumerate(looks) if other == look] for look in dict.fromkeys(looks)}
 
 
 def _of_defense(frame: pd.DataFrame, defense: str | None) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from bench.analysis.public_names import public
 from bench.analysis.records import CLEAN, Lookup
-from bench.plots.style import COLOURS, INK, MUTED, axes_of, legend_above, percent, style
+from bench.plots.style import COLOURS, INK, MUTED, axes_of, legend_above, percent, place, style
 from defenses.utils.errors import UserError
 
 _IMAGE = ["training_seed", "image"]
@@ -18,7 +18,6 @@ _COLUMNS = ("from", "to", "clean", "worst")
 _BINS = 24
 _TAILS = (1, 99)  # percentiles of all margins, beyond which they count in the outermost bins
 _HEIGHT = 62.0  # millimetres
-_AROUND = (11.5, 3.0, 10.5, 8.0)  # left, right, below and above of the axes, millimetres
 _LARGE = 10_000  # margins from which on numbers are written as 10k
 _LINES = {"clean": ("clean images", MUTED, "--"), "worst": ("worst case", COLOURS[1], "-")}
 
@@ -40,7 +39,7 @@ def margins(bins: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         raise UserError("no image has the margins of the clean and of the attacked one")
     axes = axes_of(ax, _HEIGHT)
     if ax is None:
-        _place(axes)
+        place(axes, left=11.5)
     edges = [*bins["from"], bins["to"].iloc[-1]]
     axes.stairs(percent(bins["worst"]), edges, color=COLOURS[1], alpha=0.15, fill=True, linewidth=0)
     for name, (label, colour, dash) in _LINES.items():
@@ -53,16 +52,6 @@ def margins(bins: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend_above(axes)
     return axes
-
-
-def _place(axes: Axes) -> None:
-    """Place the axes of a new figure by the known lengths of their texts, which takes no drawing."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    width, height = (25.4 * side for side in figure.get_size_inches())
-    left, right, bottom, top = _AROUND
-    figure.set_layout_engine("none")
-    axes.set_position((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
 
 
 def margin_bins(records: pd.DataFrame, worst: pd.DataFrame) -> pd.DataFrame:

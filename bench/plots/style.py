@@ -68,6 +68,7 @@ _RC: Any = {  # matplotlib types it by a literal of all names
 }
 
 _asked: ContextVar[float | None] = ContextVar("width", default=None)  # of new figures, millimetres
+_LEGEND_ROW = 3.9  # millimetres
 _ROOM = 9.5  # characters of a label in half an inch
 
 
@@ -103,6 +104,22 @@ def axes_of(ax: Axes | None, height: float, width: float = WIDTH) -> Axes:
     figure = Figure(figsize=(width / 25.4, height / 25.4), layout="constrained")
     axes: Axes = figure.add_subplot()
     return axes
+
+
+def place(ax: Axes, *, left: float, legend: int = 1) -> None:
+    """Place the axes of a new figure by the known lengths of their texts, where a layout takes two drawings.
+
+    Args:
+        ax: the only axes, with a label below them.
+        left: room for the texts on their left, millimetres.
+        legend: rows of the legend above them.
+    """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    width, height = (25.4 * side for side in figure.get_size_inches())
+    right, bottom, top = 3.0, 10.5, 4.1 + _LEGEND_ROW * legend
+    figure.set_layout_engine("none")
+    ax.set_position((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
 
 
 def percent(values: Any) -> Any:

@@ -40,7 +40,7 @@ def board_of(manifest: Manifest, label: str, lines: Sequence[CellRecord]) -> Jso
     if verdict := _verdict(manifest, lines):
         board["verdict"] = verdict
     board |= next(({"compute": _compute(line)} for line in lines if "compute" in line["identity"]), {})
-    sources = _sources(label, lines)
+    sources = _sources(lines)
     board["defense"] = [_defense(manifest, label), *sources.values()]
     if attacks := _attacks(lines, {key: str(entry["label"]) for key, entry in sources.items()}):
         board["attack"] = [attack | {"on": [label]} for attack in attacks] if sources else attacks
@@ -84,7 +84,7 @@ def _entry(label: str, trained: Sequence[JsonView]) -> Json:
     return entry | ({"seeds": seeds} if seeds else {})
 
 
-def _sources(label: str, lines: Iterable[CellRecord]) -> dict[str, Json]:
+def _sources(lines: Iterable[CellRecord]) -> dict[str, Json]:
     """Return the entries of the defenses that attacks are made on, by the digest of their fingerprint.
 
     Cells do not know their labels: they are called by their names, those of one name are numbered.
