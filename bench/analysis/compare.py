@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.analysis.caveats import caveats, caveats_of_frame
@@ -92,13 +93,15 @@ def compared(
     a: Side, b: Side, *, planned: int, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
 ) -> Comparison:
     """Return the comparison of two rows that compare (`bench.analysis.sides.incomparable`), see `compare`."""
-    decisions, both = None, 0
+    decisions, both, alike = None, 0, False
     if a.decisions is not None and b.decisions is not None:
+        alike = all(np.array_equal(x, y) for x, y in ((a.decisions, a.shares[0]), (b.decisions, b.shares[0])))
         decisions = paired_difference(a.decisions, b.decisions, confidence=confidence)
         both = int((a.decisions & b.decisions).sum())
     if len(a.shares) > 1 or len(b.shares) > 1:
         interval = over_trainings(a.shares, b.shares, confidence=confidence, seed=seed, resamples=resamples)
         return Comparison(a, b, planned, interval, "images resampled, trainings by Student's t", decisions, both)
-    shares = paired_difference(a.shares[0], b.shares[0], confidence=confidence)
+    found = decisions if alike else None
+    shares = found or paired_difference(a.shares[0], b.shares[0], confidence=confidence)
     interval = Interval(shares.difference, shares.low, shares.high, shares.n)
     return Comparison(a, b, planned, interval, "Bonett and Price, paired images", decisions, both)

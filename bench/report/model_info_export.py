@@ -99,7 +99,8 @@ def rows_among(
     stochastic = bool(frame["stochastic"].iloc[0])
     attacks = frame[~frame["attack"].isin((CLEAN, NULL, WORST))]
     attacks = attacks[~attacks["seed_known"]]  # no candidates for the worst case
-    ran = attacks["status"] == "ok"
+    ran = attacks["status"].to_numpy() == "ok"
+    titles = zip(attacks["attack"].tolist(), attacks["view"].tolist(), ran, strict=True)
     clean = _row(frame[frame["attack"] == CLEAN])
     if clean is None:
         raise UserError(f"{results} has no verdict on all clean images of {defense}; finish the run")
@@ -114,7 +115,7 @@ def rows_among(
         stochastic=stochastic,
         passes=_passes([x for x in lines if x["attack"] == CLEAN]),
         attacks=int(ran.sum()),
-        not_run=tuple(attacks[~ran]["attack"] + " (" + attacks[~ran]["view"] + ")"),
+        not_run=tuple(f"{attack} ({view})" for attack, view, done in titles if not done),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -132,20 +134,48 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
         inputs: see `inputs_of`.
         options: see there.
     """
-    from bench.site.audits_page import audit_pages, audits_of, audits_page
-    from bench.site.claims_page import claims_page
     from bench.site.collect import collect
-    from bench.site.data_files import CRATE, about_files, crate_file, data_files, image_files
+    from bench.site.data_files import CRATE, crate_file, image_files
     from bench.site.diff_page import differences_of, earlier_runs
-    from bench.site.pages import index_page, method_page, reproduce_page
     from bench.site.plots import Plots
     from bench.site.robustbench import reported_frame
-    from bench.site.submit_page import submit_page
 
     further, entries = _further_claims(options)
     site, plots = collect(results, options.title, [*read_claims(), *further], gallery=options.gallery), Plots()
     frames = {**site.frames, **reported_frame(entries)}
     site = replace(site, differences=differences_of(earlier_runs(results, options.against)), frames=frames)
+    with _kept():
+        texts = _texts(site, plots)
+    assets = sorted((Path(__file__).parent / "assets").iterdir())
+    texts |= {f"assets/{asset.name}": asset.read_text(encoding="utf-8") for asset in assets if asset.suffix != ".pyc"}
+    files = {path: text.encode("utf-8", "replace") for path, text in texts.items()} | image_files(site)
+    files |= plots.files
+    files[CRATE] = crate_file(site, [folder for folder, _ in sources_of(results)], files)
+    sums = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())}
+    described = json.dumps({**inputs, "files": sums}, indent=1) + "\n"
+    return files | {DESCRIPTION: described.encode()}
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Keep Python from searching all that is read for cycles at each picture, a twentieth of the time of a build."""
+    frozen = gc.get_freeze_count()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.unfreeze()
+
+
+def _texts(site: Site, plots: Plots) -> dict[str, str]:
+    """Return the pages by path, and other texts; pictures are added to `plots`."""
+    from bench.site.audits_page import audit_pages, audits_of, audits_page
+    from bench.site.claims_page import claims_page
+    from bench.site.data_files import about_files, data_files
+    from bench.site.pages import index_page, method_page, reproduce_page
+    from bench.site.submit_page import submit_page
+
     audits = audits_of(site)
     texts = {
         "index.html": index_page(site, about_files(site), plots),
@@ -159,14 +189,7 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
     }
     for board in site.boards:
         texts |= board_pages(site, board, plots) | _row_pages(site, board, plots)
-    assets = sorted((Path(__file__).parent / "assets").iterdir())
-    texts |= {f"assets/{asset.name}": asset.read_text(encoding="utf-8") for asset in assets if asset.suffix != ".pyc"}
-    files = {path: text.encode("utf-8", "replace") for path, text in texts.items()} | image_files(site)
-    files |= plots.files
-    files[CRATE] = crate_file(site, [folder for folder, _ in sources_of(results)], files)
-    sums = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())}
-    described = json.dumps({**inputs, "files": sums}, indent=1) + "\n"
-    return files | {DESCRIPTION: described.encode()}
+    return texts
 
 
 def board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
