@@ -44,10 +44,11 @@ def build_defense_vae(network: NetworkLoader) -> Reformer:
     return Reformer(network("defense-vae", "variational autoencoder"))
 
 
-def build_magnet(network: NetworkLoader) -> Reformer:
+def build_magnet(network: NetworkLoader, *, reformer: str = "magnet") -> Reformer:
     """Return MagNet's denoising autoencoder as a reformer, without its detectors.
 
     Args:
         network: function from a name to the trained network.
+        reformer: name of its weights.
     """
-    return Reformer(network("magnet", "autoencoder", "variational autoencoder"))
+    return Reformer(network(reformer, "autoencoder", "variational autoencoder"))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from defenses.core.purifier import Purifier
 from defenses.networks.registry import Role
 from defenses.training.arithmetic import Arithmetic
 from defenses.utils.errors import UserError
@@ -28,6 +29,7 @@ class Material:
         x_validation: validation images, not trained on.
         y_validation: their labels.
         trained: from the name of weights to a trained network, for methods that need one.
+        purifier: likewise from the name of a defense to its purifier; None: there are none.
     """
 
     x: Tensor
@@ -35,11 +37,13 @@ class Material:
     x_validation: Tensor
     y_validation: Tensor
     trained: Callable[[str], nn.Module]
+    purifier: Callable[[str], Purifier] | None = None
 
     def to(self, device: torch.device) -> Material:
         """Return the material on a device."""
         x, y, *held = (v.to(device) for v in (self.x, self.y, self.x_validation, self.y_validation))
-        return Material(x, y, held[0], held[1], lambda name: self.trained(name).to(device))
+        purifier = None if (load := self.purifier) is None else lambda name: load(name).to(device)
+        return Material(x, y, held[0], held[1], lambda name: self.trained(name).to(device), purifier)
 
 
 class Objective(ABC):

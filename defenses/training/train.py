@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from defenses.core.defense import Purified
+from defenses.core.purifier import Purifier
 from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network, data_args
 from defenses.training.checkpoint import resumed_plan
@@ -23,6 +25,7 @@ from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, no_empty_folder
 from defenses.utils.json_values import Json, JsonView
 from defenses.zoo.checkpoints import load_classifier, save_network, weights_hash
+from defenses.zoo.registry import load_model
 from defenses.zoo.weight_paths import check_name, seeded
 
 
@@ -178,5 +181,11 @@ def _load_material(dataset: str, root: Path | None, out: Path, seed: int) -> tup
     def trained(name: str) -> nn.Module:
         return load_classifier(name, dataset, root=out.parent, training_seed=seed or None, data_root=root)
 
+    def purifier(name: str) -> Purifier:
+        defense = load_model(name, dataset, weights_root=out.parent, training_seed=seed or None, data_root=root)
+        if not isinstance(defense, Purified):
+            raise UserError(f'recipe: objective.purifier = "{name}" purifies nothing; name a purifier, as "adp"')
+        return defense.purifier
+
     data, held = (load_dataset(dataset, split, root=root) for split in ("train", "validation"))
-    return Material(data.x, data.y, held.x, held.y, trained), data.num_classes
+    return Material(data.x, data.y, held.x, held.y, trained, purifier), data.num_classes

@@ -106,7 +106,7 @@ def composed(label: str, part: Any, params: JsonView, parts: Parts) -> Defense:
         params: of `KEYS`: `classifier`, a name for `load_model` of a plain classifier or of weights; `filters`, names
             of purifiers before all others; `runs` and `combine` of `Purified`; `detector`, beside the whole;
             `suspected`, "refuse" or "purify" for the images that it suspects: with "purify" no others are purified,
-            and `level` of `Gated` applies to those.
+            and `level` of `Gated` applies to those; `autoencoder`, the name of weights, see `Purified`.
         parts: builders of the named parts.
 
     Raises:
@@ -130,6 +130,8 @@ def composed(label: str, part: Any, params: JsonView, parts: Parts) -> Defense:
     gated = _gated(label, params, bool(purifiers))
     _fit_together(label, classifier, purifiers)
     guard = _guard(label, part, params, classifier, parts)
+    if "autoencoder" in params:
+        options["autoencoder"] = parts.trained(params["autoencoder"], "autoencoder", "variational autoencoder")
     whole = _chained([purifier for _, purifier in purifiers])
     if whole is not None and guard is not None and gated:
         return Purified(Gated(whole, guard, level=params.get("level")), classifier, **options)

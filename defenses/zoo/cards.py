@@ -22,7 +22,7 @@ FAMILIES = ("adversarial training", "other classifiers", "purifiers", "filters",
 # Parameters of a composition, which all defenses of a kind take.
 COMMON: Mapping[Kind, tuple[str, ...]] = {
     "classifier": ("filters", "detector", "runs", "combine", "suspected", "level"),
-    "purifier": ("filters", "detector", "runs", "combine", "classifier", "suspected", "level"),
+    "purifier": ("filters", "detector", "runs", "combine", "classifier", "suspected", "level", "autoencoder"),
     "detector": ("filters", "classifier", "runs", "combine", "fpr"),
 }
 
@@ -35,7 +35,7 @@ LIST, TEXT = Annotated[list[Any], kinds.Kind("a list")], Annotated[str, kinds.Ki
 _NAMED = 'a name, or a table as { name = "jpeg", quality = 50 }'
 PART = Annotated[Any, kinds.Kind(_NAMED, lambda v: isinstance(v, Mapping) or _is_name(v))]
 _COMMON_KINDS = {"filters": LIST, "detector": PART, "classifier": PART, "runs": kinds.Count, "combine": TEXT}
-_COMMON_KINDS |= {"suspected": TEXT, "level": kinds.Number, "fpr": kinds.Number}
+_COMMON_KINDS |= {"autoencoder": TEXT, "suspected": TEXT, "level": kinds.Number, "fpr": kinds.Number}
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
 _ABSENT = ("filters", "detector", "level")  # may be None: left out
 
@@ -145,7 +145,8 @@ class Card:
 
     def networks(self, merged: Mapping[str, object]) -> list[str]:
         """Return the names of the weights that the defense by itself loads with these parameters."""
-        return [name.format(**merged) for name in self.weights]
+        further = [str(merged["autoencoder"])] if "autoencoder" in merged and self.kind == "purifier" else []
+        return [name.format(**merged) for name in self.weights] + further
 
 
 @functools.cache

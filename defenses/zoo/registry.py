@@ -114,10 +114,13 @@ def gradients_of(
     Raises:
         UserError: unknown parameter; weights missing.
     """
-    names = registered.networks(registered.merged(dataset, params)) if registered.network_gradients else []
+    merged = registered.merged(dataset, params)
+    names = registered.networks(merged) if registered.network_gradients else []
     files = [find_weights(n, clean_name(dataset), weights_root, training_seed=training_seed) for n in names]
     further = [registered.network_gradients.get(read_sidecar(file)["network"]["kind"], []) for file in files]
-    return (*registered.gradients, *(mode for modes in further for mode in modes))
+    fitted = ["bpda-autoencoder"] if "autoencoder" in merged else []
+    modes = (*registered.gradients, *(mode for modes in (*further, fitted) for mode in modes))
+    return tuple(dict.fromkeys(modes))
 
 
 def _part_fingerprint(

@@ -16,6 +16,7 @@ from defenses.purifiers.autoencoder import Reformer
 from defenses.purifiers.igebm import ClippedLangevin
 from defenses.training.objective import Material, accuracy
 from defenses.training.objectives.chain_bank import Bank
+from defenses.training.objectives.denoising import DenoisingTraining
 from defenses.training.objectives.gan import GanTraining
 from defenses.training.objectives.igebm import IgebmTraining
 from defenses.training.objectives.jem import JemTraining
@@ -123,6 +124,46 @@ def before_undefended(purifier, validation):
     defense = Purified(purifier, bare)
     hits = defense.logits(validation.x[:100], Noise.of(0, 100)).argmax(1) == validation.y[:100]
     return float(hits.float().mean())
+
+
+class Halves(nn.Module):
+    """Half of the image."""
+
+    def forward(self, x):
+        return x / 2
+
+
+def test_a_surrogate_is_fitted_to_purified_images():
+    """Targets are the purified noisy images: a network that is the purifier has no error, the identity has one."""
+    data = dataclasses.replace(material(), purifier=lambda name: Reformer(Halves()) if name == "halves" else None)
+    settings = {"noise": 0.1, "purifier": "halves"}
+    same, other = (DenoisingTraining(network, data, 0, settings) for network in (Halves(), nn.Identity()))
+    index = torch.arange(20)
+    assert same.loss(index, 0).item() == 0
+    assert other.loss(index, 0).item() > 0.05
+    assert same.validate() == {"noisy": 0, "clean": 0}
+    assert other.validate()["clean"] == pytest.approx(float((data.x / 2).square().mean()), rel=1e-4)
+
+
+def test_a_random_purifier_gives_fresh_noise_each_time_and_the_same_in_each_run():
+    data = dataclasses.replace(material(), purifier=lambda name: load_model("adp", "digits", steps=1).purifier)
+    objective = DenoisingTraining(nn.Identity(), data, 0, {"purifier": "adp"})
+    x, again = data.x, stream(0, "x")
+    first, second = objective._target(x, x, again), objective._target(x, x, again)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(objective._target(x, x, stream(0, "x")), first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("name", "words"), [("pgd-at", "purifies nothing"), ("adq", 'unknown defense "adq"')])
+def test_a_surrogate_of_no_purifier_is_refused_before_training(name, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        train("magnet", "digits", out=tmp_path / "new/digits", overrides={"objective.purifier": name}, progress=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_surrogate_needs_defenses():
+    with pytest.raises(UserError, match="needs the defenses of a published data set"):
+        DenoisingTraining(nn.Identity(), material(), 0, {"purifier": "adp"})
 
 
 def test_short_training_of_magnet(tmp_path, validation):

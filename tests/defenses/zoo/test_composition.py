@@ -7,10 +7,14 @@ from models import seeded
 
 from defenses import load_model
 from defenses.core.noise import Noise
+from defenses.core.purify import purify
 from defenses.data.dataset import load_dataset
+from defenses.utils.errors import UserError
 from defenses.zoo.assembly import composed
+from defenses.zoo.cards import card
+from defenses.zoo.checkpoints import load_network, weights_hash
 from defenses.zoo.composition import KEYS
-from defenses.zoo.registry import parts
+from defenses.zoo.registry import gradients_of, parts
 
 STEPPED = {"filters": [{"name": "adp", "steps": 2}], "steps": 3}
 GATED = {"detector": "score-norm", "suspected": "purify"}
@@ -34,6 +38,8 @@ COMPOSITIONS = {
     "user classifier behind a gate": ("diffpure", {**STEPPED, **GATED, "classifier": USER_MODULE}),
     "two runs": ("diffpure", {**STEPPED, "runs": 2}),
     "logit-mean": ("diffpure", {**STEPPED, **GATED, "runs": 2, "combine": "logit-mean"}),
+    "fitted backward": ("adp", {"autoencoder": "magnet", "steps": 3}),
+    "fitted backward of a gate": ("adp", {**GATED, "autoencoder": "magnet", "steps": 3}),
     "classifier with a filter": ("pgd-at", {"filters": ["magnet", "gaussian-noise"], "runs": 2}),
 }
 
@@ -69,6 +75,8 @@ def test_every_declared_mode_has_a_gradient(name):
 
 def test_what_stands_for_a_part_stands_for_the_whole():
     for name in ("filter with a network", "gated network", "gated chain with a network"):
+        assert "bpda-autoencoder" in loaded(name).gradients, name
+    for name in ("fitted backward", "fitted backward of a gate"):
         assert "bpda-autoencoder" in loaded(name).gradients, name
     for name in ("stepped filter", "gated chain"):
         assert {"forward-noise", "bpda-denoiser"} <= set(loaded(name).gradients), name
@@ -116,3 +124,44 @@ def test_the_identity_in_the_place_of_steps_leaves_finish_and_start():
     (found,) = torch.autograd.grad(one[:, 0].sum(), leaf)
     both = 0.75**2 * defense.purifier.parts[1].single @ defense.purifier.parts[0].single
     torch.testing.assert_close(found.flatten(1), net.network[1].weight[:1].expand(len(X), -1) @ both)
+
+
+def test_a_fitted_backward_goes_through_the_named_network():
+    """The value is the purifier's; the gradient at its image is led back through the autoencoder."""
+    defense, x, noise = load_model("adp", "digits", autoencoder="magnet", steps=3, runs=1), mixed(), Noise.of(0, 6)
+    leaf = x.clone().requires_grad_()
+    logits = defense.logits(leaf, noise, gradient="bpda-autoencoder")
+    (found,) = torch.autograd.grad(logits[:, 0].sum(), leaf)
+    at = purify(defense.purifier, x, noise.copies(1)).requires_grad_()
+    (outer,) = torch.autograd.grad(defense.classifier.logits(at, noise)[:, 0].sum(), at)
+    leaf = x.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(load_network("magnet", "digits")(leaf), leaf, outer)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_the_fitted_network_is_part_of_the_fingerprint():
+    plain, fitted = (
+        load_model("adp", "digits", **more).provenance.fingerprint for more in ({}, {"autoencoder": "magnet"})
+    )
+    assert fitted["weights"].items() - plain["weights"].items() == {("magnet", weights_hash("magnet", "digits"))}
+    assert gradients_of(card("adp"), "digits", {"autoencoder": "magnet"}, weights_root=None, training_seed=None)[
+        -1
+    ] == ("bpda-autoencoder")
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("adp", {"autoencoder": "magnetic"}, "magnetic"),
+        (
+            "adp",
+            {"autoencoder": "undefended"},
+            "undefended.safetensors is of network .*a classifier; it must be an autoencoder",
+        ),
+        ("adp", {"autoencoder": 3}, "autoencoder is 3"),
+        ("pgd-at", {"autoencoder": "magnet"}, "no parameter|unknown parameter"),
+    ],
+)
+def test_what_cannot_stand_in_for_a_purifier_is_refused(name, params, words):
+    with pytest.raises(UserError, match=words):
+        load_model(name, "digits", **params)
