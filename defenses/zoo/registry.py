@@ -109,18 +109,13 @@ def _card_fingerprint(
 def gradients_of(
     registered: Card, dataset: str, params: JsonView, *, weights_root: str | Path | None, training_seed: int | None
 ) -> tuple[str, ...]:
-    """Return the gradient modes of a registered defense with the networks that it names; arguments as of `fingerprint`.
-
-    Raises:
-        UserError: unknown parameter; weights missing.
-    """
-    merged = registered.merged(dataset, params)
-    names = registered.networks(merged) if registered.network_gradients else []
+    """Return the gradient modes of a registered defense with its networks; arguments and faults as of `fingerprint`."""
+    merged, known = registered.merged(dataset, params), registered.network_gradients
+    names = registered.networks(merged) if known else []
     files = [find_weights(n, clean_name(dataset), weights_root, training_seed=training_seed) for n in names]
-    further = [registered.network_gradients.get(read_sidecar(file)["network"]["kind"], []) for file in files]
-    fitted = ["bpda-autoencoder"] if "autoencoder" in merged else []
-    modes = (*registered.gradients, *(mode for modes in (*further, fitted) for mode in modes))
-    return tuple(dict.fromkeys(modes))
+    further = [mode for file in files for mode in known.get(read_sidecar(file)["network"]["kind"], [])]
+    further += ["bpda-autoencoder"] if "autoencoder" in merged else []
+    return tuple(dict.fromkeys([*registered.gradients, *further]))
 
 
 def _part_fingerprint(
