@@ -18,16 +18,14 @@ def _points(folder: str, a: str, b: str) -> str:
 
 def adaptive_cost() -> str:
     """Return accuracy and evaluations of `bench:adaptive` and of longer attacks, and its paired difference to each."""
-    folder, ours = "adaptive-cost", "bench:adaptive"
-    frame = summary(folder)
-    rows = []
-    for _, row in frame[frame["evaluations_per_image"] > 0].iterrows():
-        defense, attack = row["defense"], row["attack"]
-        if attack == WORST:
-            continue
-        base = f"{ours}, BPDA" if "BPDA" in attack else ours
-        points = "–" if attack == base else _points(folder, f"{defense}@{base}", f"{defense}@{attack}")
-        rows.append((defense, attack, share(row), f"{row['evaluations_per_image']:,.0f}", points))
+    ours, rows = "bench:adaptive", []
+    for folder, prefix in (("adaptive-cost", ""), ("adaptive-cost-mnist", "MNIST: ")):
+        frame = summary(folder)
+        for _, row in frame[(frame["evaluations_per_image"] > 0) & (frame["attack"] != WORST)].iterrows():
+            defense, attack = row["defense"], row["attack"]
+            base = f"{ours}, BPDA" if "BPDA" in attack else ours
+            points = "–" if attack == base else _points(folder, f"{defense}@{base}", f"{defense}@{attack}")
+            rows.append((prefix + defense, attack, share(row), f"{row['evaluations_per_image']:,.0f}", points))
     return table(("defense", "attack", "accuracy", "evaluations an image", "bench:adaptive less it [95 %]"), rows)
 
 
@@ -54,11 +52,13 @@ def surrogates() -> str:
     """Return what attacks leave that see a purifier, a part of it, or a surrogate alone, and their evaluations."""
     folder, exact = "digits-surrogates", "PGD-50 (exact, 4 EOT x 1 run)"
     frame, rows = summary(folder), []
-    frame = frame[frame["defense"].isin(("adp", "diffpure", "ebm-mcmc"))]
-    for _, row in frame[~frame["attack"].isin(("none", "uniform", WORST))].iterrows():
-        defense, attack = row["defense"], row["attack"]
-        this = f"{attack} ({row['view']})"
-        name = f"PGD-50, {row['gradient']}" if attack in ("PGD-50", "PGD-50 of a part") else attack
-        points = "–" if this == exact else _points(folder, f"{defense}@{this}", f"{defense}@{exact}")
-        rows.append((defense, name, interval(row), f"{row['evaluations_per_image']:,.0f}", points))
+    attacked = frame[~frame["attack"].isin(("none", "uniform", WORST))]
+    for defense in ("adp", "diffpure", "ebm-mcmc"):
+        fitted = (attacked["defense"] == f"{defense}, fitted backward") & (attacked["attack"] != "transfer")
+        for _, row in attacked[(attacked["defense"] == defense) | fitted].iterrows():
+            attack, this = row["attack"], f"{row['attack']} ({row['view']})"
+            name = f"PGD-50, {row['gradient']}" if attack in ("PGD-50", "PGD-50 of a part") else attack
+            same = row["defense"] == defense and this == exact
+            points = "–" if same else _points(folder, f"{row['defense']}@{this}", f"{defense}@{exact}")
+            rows.append((defense, name, interval(row), f"{row['evaluations_per_image']:,.0f}", points))
     return table(("defense", "attack", "accuracy [95 %]", "evaluations an image", "minus PGD-50, exact [95 %]"), rows)
