@@ -11,7 +11,7 @@ from typing import Protocol
 from bench.attacks import null, plugins, precomputed, purebench_suite, user_function
 from bench.attacks.base import Attack, Unsupported, library_version
 from bench.attacks.libraries import autoattack, foolbox, torchattacks
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown, with_context
 from defenses.utils.introspection import Parameters
 from defenses.utils.json_values import JsonView
 from defenses.utils.parameters import canonical, decode
@@ -66,7 +66,11 @@ def find_attack(name: str, params: JsonView | None = None) -> Attack:
     Raises:
         UserError: the name or the name of a parameter is unknown (nearest names given), or a value is out of range.
     """
-    name, arguments = _OTHER_NAMES.get(name, name), decode(canonical(dict(params or {})))  # numbers may come as text
+    name = _OTHER_NAMES.get(name, name)
+    try:
+        arguments = decode(canonical(dict(params or {})))  # numbers may come as text
+    except UserError as error:
+        raise with_context(name, error) from None
     if name in null.names():
         return null.find(name, arguments)
     if name.lower().replace("-", "").replace("_", "") in ("autoattack", "aa"):

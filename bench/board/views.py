@@ -17,7 +17,7 @@ from defenses.utils.parameters import canonical
 _ALWAYS = (*NULLS, "clean images", "uniform noise")
 _RESERVED = (*_ALWAYS, *(f"{name}{KNOWN}" for name in _ALWAYS), "worst case")  # rows of every table
 _BARE = "undefended"  # the surrogate for defenses without a bare classifier inside
-_ATTACK = {"name": "autoattack:apgd-ce", "label": TRANSFER, "params": {"n_iter": 20, "n_restarts": 1}}
+ATTACK = {"name": "autoattack:apgd-ce", "label": TRANSFER, "params": {"n_iter": 20, "n_restarts": 1}}
 
 
 def view_for(defense: DefenseRef, view: ViewSpec, attack: AttackRef) -> ViewSpec:
@@ -142,7 +142,7 @@ def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> Json | N
     Returns:
         Fields of an attack entry; None where there is neither classifier.
     """
-    entry = {**_ATTACK, "params": canonical(_ATTACK["params"]), "views": (ViewSpec(gradient="blind"),)}
+    entry = {**ATTACK, "params": canonical(ATTACK["params"]), "views": (ViewSpec(gradient="blind"),)}
     if "blind" in defense.gradients:
         return entry
     bare = next((d for d in defenses if d.name == _BARE and not d.params), None)

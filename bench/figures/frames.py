@@ -102,8 +102,7 @@ class Frames:
         try:
             return read(self.parts)
         except FileNotFoundError:  # a running board has merged parts
-            del self.parts
-            return read(self.parts)
+            return read_folder(self.folder, lambda _, parts: read(parts))
 
     def margins(self, label: str, setting: Setting) -> pd.DataFrame:
         """Return the margins of a defense under a threat, rows of `bench.load_results` with few columns.

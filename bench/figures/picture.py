@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.plots.style import file_bytes, of_width, save
+from bench.plots.style import as_file, file_bytes, of_width, save
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +44,13 @@ class Picture:
         assert isinstance(figure, Figure)
         return figure
 
+    def _final(self, width: float | None = None) -> Figure:
+        with as_file():
+            return self.figure(width)
+
     def bytes(self, form: str, width: float | None = None) -> bytes:
         """Return the picture as a file: "svg", "pdf" or "png"; the same bytes each time."""
-        return file_bytes(self.figure(width), form)
+        return file_bytes(self._final(width), form)
 
     @property
     def svg(self) -> str:
@@ -56,7 +60,7 @@ class Picture:
     @property
     def outlines(self) -> str:
         """The picture as SVG with text as outlines, which needs no fonts."""
-        return file_bytes(self.figure(), "svg", outlines=True).decode()
+        return file_bytes(self._final(), "svg", outlines=True).decode()
 
     def save(self, path: str | Path, width: float | None = None) -> Path:
         """Write the picture as SVG, PDF or PNG, by the ending of its path.
@@ -68,7 +72,7 @@ class Picture:
         Raises:
             UserError: another ending, or a folder that cannot be written to.
         """
-        return save(self.figure(width), path)
+        return save(self._final(width), path)
 
     def _repr_svg_(self) -> str:
         return self.svg

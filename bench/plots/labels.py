@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from bench.plots.style import MUTED, shortened
+from bench.plots.style import MUTED, keep_places, shortened
 from defenses.utils.arrays import F64, I64, Bools
 
 _SIZE = 6  # points, of the text
@@ -57,7 +57,7 @@ def name_points(ax: Axes, x: Any, y: Any, names: Sequence[str]) -> list[str]:
         texts = {i: numbers.get(i, shortened(names[i], _LENGTH)) for i, tried in tries.items() if tried != _NOTHING}
         drawn = {i: room.place(ax, values[i], text, far=i in numbers) for i, text in texts.items()}
         if all(drawn.values()):
-            figure.set_layout_engine("none")  # the names are placed for this one
+            keep_places(figure)
             return without
         for artist in [*note, *(artist for artists in drawn.values() for artist in artists)]:
             artist.remove()

@@ -68,6 +68,7 @@ _RC: Any = {  # matplotlib types it by a literal of all names
 }
 
 _asked: ContextVar[float | None] = ContextVar("width", default=None)  # of new figures, millimetres
+_as_file: ContextVar[bool] = ContextVar("as file", default=False)  # nobody draws on new figures any more
 _LEGEND_ROW = 3.9  # millimetres
 _ROOM = 9.5  # characters of a label in half an inch
 
@@ -78,6 +79,16 @@ def style() -> Iterator[None]:
     with mpl.rc_context(_RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # of other scripts; an SVG keeps them as text
         yield
+
+
+@contextmanager
+def as_file() -> Iterator[None]:
+    """Make new figures for files alone, on which nothing is drawn any more: their axes are placed for good."""
+    token = _as_file.set(True)
+    try:
+        yield
+    finally:
+        _as_file.reset(token)
 
 
 @contextmanager
@@ -107,7 +118,7 @@ def axes_of(ax: Axes | None, height: float, width: float = WIDTH) -> Axes:
 
 
 def place(ax: Axes, *, left: float, legend: int = 1) -> None:
-    """Place the axes of a new figure by the known lengths of their texts, where a layout takes two drawings.
+    """Place the axes of a new figure for a file by the known lengths of their texts; a layout takes two drawings.
 
     Args:
         ax: the only axes, with a label below them.
@@ -115,11 +126,18 @@ def place(ax: Axes, *, left: float, legend: int = 1) -> None:
         legend: rows of the legend above them.
     """
     figure = ax.get_figure(root=True)
-    assert figure is not None
+    if figure is None or not _as_file.get():
+        return
     width, height = (25.4 * side for side in figure.get_size_inches())
     right, bottom, top = 3.0, 10.5, 4.1 + _LEGEND_ROW * legend
     figure.set_layout_engine("none")
     ax.set_position((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
+
+
+def keep_places(figure: Figure) -> None:
+    """Keep the axes of a new figure for a file where they are, as something was placed by them."""
+    if _as_file.get():
+        figure.set_layout_engine("none")
 
 
 def percent(values: Any) -> Any:

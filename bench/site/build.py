@@ -159,13 +159,11 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
 @contextmanager
 def _kept() -> Iterator[None]:
     """Keep Python from searching all that is read for cycles at each picture, a twentieth of the time of a build."""
-    frozen = gc.get_freeze_count()
     gc.freeze()
     try:
         yield
     finally:
-        if not frozen:
-            gc.unfreeze()
+        gc.unfreeze()
 
 
 def _texts(site: Site, plots: Plots) -> dict[str, str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from bench.board.views import ATTACK
 from bench.spec.cell import NULLS, PRECOMPUTED, RENAMED_FROM, TRANSFER, digest, label_of
 from bench.spec.submission import CODE
 from bench.store.manifest import Manifest
 from bench.store.parts import CellRecord
 from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import portable, short_names
+from defenses.utils.parameters import canonical
+from defenses.zoo.composition import renamed
 
 _NAMES = {stored: name for name, stored in RENAMED_FROM.items()}
 _VIEW = {"gradient": "exact", "eot": 1, "runs": None, "output": "logits", "seed": "fresh"}  # what a view is by itself
@@ -40,15 +43,22 @@ def board_of(manifest: Manifest, label: str, lines: Sequence[CellRecord]) -> Jso
     if verdict := _verdict(manifest, lines):
         board["verdict"] = verdict
     board |= next(({"compute": _compute(line)} for line in lines if "compute" in line["identity"]), {})
-    sources = _sources(lines)
-    board["defense"] = [_defense(manifest, label), *sources.values()]
-    if attacks := _attacks(lines, {key: str(entry["label"]) for key, entry in sources.items()}):
+    bare = {digest(line["identity"]["source"]) for line in lines if _is_transfer(line)}
+    trained = {t: f for t, f in (manifest.get("defenses") or {}).items() if label_of(t) == label}
+    own = {digest(fingerprint): title for title, fingerprint in trained.items()}
+    sources = _sources(lines, own, bare)
+    board["defense"] = [_unnamed(_entry(label, trained), bool(bare & own.keys())), *sources.values()]
+    labels = {key: str(entry["label"]) for key, entry in sources.items()} | own
+    if attacks := _attacks(lines, labels):
         board["attack"] = [attack | {"on": [label]} for attack in attacks] if sources else attacks
     return board
 
 
 def _is_transfer(line: CellRecord) -> bool:
-    return line["attack"] == TRANSFER and "source" in line["identity"]
+    """Return True for the null attack on the classifier of another defense; a user's own may have its label."""
+    name, params, _ = line["identity"]["attack"]
+    is_null = {"name": name, "params": params} == {key: canonical(ATTACK[key]) for key in ("name", "params")}
+    return is_null and line["attack"] == TRANSFER and "source" in line["identity"]
 
 
 def _compute(line: CellRecord) -> Json:
@@ -60,45 +70,52 @@ def _compute(line: CellRecord) -> Json:
 def _verdict(manifest: Manifest, lines: Iterable[CellRecord]) -> Json:
     """Return the draws of a random defense, and what is computed of them."""
     of_random = [line["identity"]["verdict"] for line in lines if line["stochastic"] and not line.get("seed_known")]
-    draws = {"draws": of_random[0][0], "selection": of_random[0][1]} if of_random else {}
+    if not of_random:  # a source may be random, and nothing is counted on it
+        return {}
+    draws = {"draws": of_random[0][0], "selection": of_random[0][1]}
     return {key: value for key, value in (draws | dict(manifest.get("protocols") or {})).items() if value}
 
 
-def _defense(manifest: Manifest, label: str) -> Json:
-    trained = {title: f for title, f in (manifest.get("defenses") or {}).items() if label_of(title) == label}
-    return _entry(label, list(trained.values()))
-
-
-def _entry(label: str, trained: Sequence[JsonView]) -> Json:
-    """Return the entry of a defense, given the fingerprints of its trainings."""
-    fingerprint = trained[0]
+def _entry(label: str, trained: Mapping[str, JsonView]) -> Json:
+    """Return the entry of a defense, given the fingerprints of its trainings by title."""
+    fingerprint = next(iter(trained.values()))
     entry: Json = {"name": _located(str(fingerprint["name"])), "label": label}
-    params = dict(fingerprint.get("parameters") or {})
+    params = renamed(fingerprint.get("parameters") or {}, _located)
     if "threat_model" in fingerprint:
         params = {"threat_model": fingerprint["threat_model"]}
     if params := _without_none(params):
         entry["params"] = params
     if fingerprint.get("stochastic") is True:
         entry["stochastic"] = True
-    seeds = [int(f["training_seed"]) for f in trained if f.get("training_seed") is not None]
+    several = any(f.get("training_seed") is not None for f in trained.values())  # that of seed 0 does not say so
+    seeds = [int(f.get("training_seed") or 0) for f in trained.values()] if several else []
     return entry | ({"seeds": seeds} if seeds else {})
 
 
-def _sources(lines: Iterable[CellRecord]) -> dict[str, Json]:
+def _unnamed(entry: Json, bare: bool) -> Json:
+    """Return an entry without parameters if it is that of the null attack, which a board knows by their absence."""
+    return {key: value for key, value in entry.items() if key != "params" or not bare}
+
+
+def _sources(lines: Iterable[CellRecord], own: Container[str], bare: Container[str]) -> dict[str, Json]:
     """Return the entries of the defenses that attacks are made on, by the digest of their fingerprint.
 
     Cells do not know their labels: they are called by their names, those of one name are numbered.
+
+    Args:
+        lines: cells.
+        own: digests of the trainings of the defense itself.
+        bare: those of the null attack.
     """
     found: dict[str, JsonView] = {}
-    bare: set[str] = set()  # the board finds that of the null by its lack of parameters
     for line in lines:
-        if source := line["identity"].get("source"):
+        source = line["identity"].get("source")
+        if source and digest(source) not in own:
             found.setdefault(digest(source), source)
-            bare |= {digest(source)} if _is_transfer(line) else set()
     names = [f"{short_names([str(source['name'])])[0]} as a source" for source in found.values()]
     labels = [f"{name} {names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
-    entries = {key: _entry(of, [source]) for (key, source), of in zip(found.items(), labels, strict=True)}
-    return {key: {k: v for k, v in e.items() if k != "params" or key not in bare} for key, e in entries.items()}
+    entries = {key: _entry(of, {of: source}) for (key, source), of in zip(found.items(), labels, strict=True)}
+    return {key: _unnamed(entry, key in bare) for key, entry in entries.items()}
 
 
 def _located(name: str) -> str:

@@ -37,7 +37,9 @@ def unlisted(lines: Iterable[CellRecord]) -> list[str]:
     """Return the defenses and attacks in files of one's own whose code no line lists."""
     known, named = plugins(lines), dict[str, None]()
     for line in lines:
-        for name in (str(line["identity"]["defense"].get("name")), str(line["identity"]["attack"][0])):
+        of_cell = line["identity"]
+        parts = of_cell["defense"].get("name"), of_cell["attack"][0], of_cell.get("source", {}).get("name")
+        for name in map(str, parts):
             if ".py:" in name:
                 named[name] = None
     return [name for name in named if name not in known]

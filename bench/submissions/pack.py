@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from bench import __version__
+from bench.spec.cell import TRANSFER
 from bench.spec.submission import BOARD, CARD, CODE, CRATE, DESCRIPTION, MOST_BYTES, RESULTS, SCHEMA
 from bench.store.manifest import Manifest, read_manifest
 from bench.store.parts import CellRecord, stored
@@ -78,9 +79,12 @@ def _card(manifest: Manifest, label: str, card: Path | None) -> bytes:
 
 def _board(manifest: Manifest, label: str, lines: list[CellRecord], results: Path) -> Json:
     try:
-        return board_of(manifest, label, lines)
+        board = board_of(manifest, label, lines)
     except (KeyError, TypeError, ValueError, IndexError, StopIteration):
         raise UserError(f"{results} lacks what the keys of {label} are made of; run the board again") from None
+    if "attack" not in board and TRANSFER not in board["nulls"]:
+        raise UserError(f"{label} cannot be submitted: no attack was run on it in {results}")
+    return board
 
 
 def _about(manifest: Manifest, label: str) -> Json:

@@ -24,6 +24,7 @@ from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, no_empty_folder
 from defenses.utils.json_values import Json, JsonView
+from defenses.utils.names import is_plugin
 from defenses.zoo.checkpoints import load_classifier, save_network, weights_hash
 from defenses.zoo.registry import load_model
 from defenses.zoo.weight_paths import check_name, seeded
@@ -182,7 +183,12 @@ def _load_material(dataset: str, root: Path | None, out: Path, seed: int) -> tup
         return load_classifier(name, dataset, root=out.parent, training_seed=seed or None, data_root=root)
 
     def purifier(name: str) -> Purifier:
-        defense = load_model(name, dataset, weights_root=out.parent, training_seed=seed or None, data_root=root)
+        inside: Json = {"classifier": "undefended"} if is_plugin(name) else {}
+        roots: Json = {"weights_root": out.parent, "data_root": root}
+        try:
+            defense = load_model(name, dataset, training_seed=seed or None, **roots, **inside)
+        except UserError as error:
+            raise error.within("recipe: objective.purifier") from None
         if not isinstance(defense, Purified):
             raise UserError(f'recipe: objective.purifier = "{name}" purifies nothing; name a purifier, as "adp"')
         return defense.purifier

@@ -72,8 +72,9 @@ def _building(name: str) -> Iterator[None]:
 
 def _composed(name: str, target: object, params: Mapping[str, object], parts: Parts) -> Defense:
     """Return the composition of a purifier, a class or an instance, that `params` describe."""
-    arguments = {key: value for key, value in params.items() if key not in KEYS}
-    around = {key: value for key, value in params.items() if key in KEYS}
+    own = {"autoencoder"} & _names(target)  # of classes that are older than the key of a composition
+    around = {key: value for key, value in params.items() if key in KEYS and key not in own}
+    arguments = {key: value for key, value in params.items() if key not in around}
     defense = composed(name, _instance(name, target, arguments, parts.training_seed), around, parts)
     vars(defense)["user_parts"] = parts.user_parts
     return defense
@@ -107,6 +108,14 @@ def _instance(name: str, target: Any, params: Mapping[str, object], training_see
         return target
     seeded = training_seed is not None and takes_seed(target)
     return target(**params, **({"training_seed": training_seed} if seeded else {}))
+
+
+def _names(target: Any) -> set[str]:
+    """Return the names of the parameters of a class or function."""
+    try:
+        return {*signature(target).parameters}
+    except (TypeError, ValueError):
+        return set()
 
 
 def _takes(target: Any, params: Mapping[str, object]) -> bool:

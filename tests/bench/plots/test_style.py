@@ -4,10 +4,13 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from boards import ROOT
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+import bench
 from bench.plots import (
+    attacks,
     clean_robust,
     ranks,
     save,
@@ -73,3 +76,33 @@ def test_axes_and_style_of_ones_own(leaders):
 
         assert mpl.rcParams["svg.fonttype"] == "none"
     assert mpl.rcParams["svg.fonttype"] != "none"
+
+
+def test_a_figure_of_ones_own_makes_room_for_its_title(leaders):
+    """Axes are placed for good in files alone: a title is above the legend, and panels keep their labels apart."""
+    summary = bench.summary(ROOT / "results/digits-linf")
+    ax = attacks(summary, defense="adp")
+    ax.set_title("a title")
+    ax.get_figure().draw_without_rendering()
+    title, legend = (artist.get_window_extent() for artist in (ax.title, ax.get_figure().legends[0]))
+    assert not title.overlaps(legend)
+    both = Figure(figsize=(9, 4), layout="constrained")
+    left, right = both.subplots(1, 2)
+    clean_robust(leaders, ax=left)
+    attacks(summary, defense="adp", ax=right)
+    both.draw_without_rendering()
+    assert min(label.get_window_extent().x0 for label in right.get_yticklabels()) > left.get_window_extent().x1
+
+
+@pytest.mark.parametrize("width", [60, None, 200])
+@pytest.mark.parametrize("name", ["attacks", "draws", "margins"])
+def test_placed_pictures_are_not_cut_off(name, width):
+    """Axes with their texts lie within the figure, and the legend above them."""
+    figure = bench.figure(name, ROOT / "results/digits-linf", defense="adp")._final(width)
+    figure.draw_without_rendering()
+    ax, whole = figure.axes[0].get_tightbbox(), figure.bbox
+    assert ax.x0 >= 0
+    assert ax.y0 >= 0
+    assert ax.x1 <= whole.x1
+    assert figure.legends[0].get_window_extent().y0 >= figure.axes[0].get_window_extent().y1
+    assert figure.legends[0].get_window_extent().y1 <= whole.y1

@@ -154,7 +154,9 @@ def test_a_random_purifier_gives_fresh_noise_each_time_and_the_same_in_each_run(
     torch.testing.assert_close(objective._target(x, x, stream(0, "x")), first, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("name", "words"), [("pgd-at", "purifies nothing"), ("adq", 'unknown defense "adq"')])
+@pytest.mark.parametrize(
+    ("name", "words"), [("pgd-at", "purifies nothing"), ("adq", 'recipe: objective.purifier: unknown defense "adq"')]
+)
 def test_a_surrogate_of_no_purifier_is_refused_before_training(name, words, tmp_path):
     with pytest.raises(UserError, match=words):
         train("magnet", "digits", out=tmp_path / "new/digits", overrides={"objective.purifier": name}, progress=False)

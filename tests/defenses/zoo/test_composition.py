@@ -165,3 +165,27 @@ def test_the_fitted_network_is_part_of_the_fingerprint():
 def test_what_cannot_stand_in_for_a_purifier_is_refused(name, params, words):
     with pytest.raises(UserError, match=words):
         load_model(name, "digits", **params)
+
+
+def test_the_weights_of_a_reformer_are_its_own_unless_others_are_named():
+    own, other = (
+        load_model("magnet", "digits", **more).provenance.fingerprint for more in ({}, {"reformer": "defense-vae"})
+    )
+    assert own["parameters"] == {"classifier": "undefended"}
+    assert own["weights"].keys() == {"magnet", "undefended"}
+    assert other["parameters"] == {"classifier": "undefended", "reformer": "defense-vae"}
+    assert other["weights"].keys() == {"defense-vae", "undefended"}
+
+
+def test_a_purifier_of_ones_own_keeps_its_parameter(tmp_path):
+    """A class with a parameter of the name of a key that came later gets it itself."""
+    (tmp_path / "own.py").write_text(
+        "import defenses\n\n\nclass Own(defenses.Purifier):\n    steps = 0\n\n"
+        "    def __init__(self, autoencoder):\n        super().__init__()\n        self.kept = autoencoder\n\n"
+        "    def start(self, x, z):\n        return {'u': x}, {}\n\n"
+        "    def step(self, state, ctx, k, z):\n        return state\n\n"
+        "    def finish(self, state, ctx):\n        return state['u']\n"
+    )
+    defense = load_model(f"{tmp_path}/own.py:Own", "digits", classifier="undefended", autoencoder="narrow")
+    assert defense.purifier.kept == "narrow"
+    assert "bpda-autoencoder" not in defense.gradients
