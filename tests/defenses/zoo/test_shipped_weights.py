@@ -6,6 +6,7 @@ import pytest
 
 from defenses import load_model
 from defenses.core.noise import Noise
+from defenses.core.purify import purify
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import accuracy
 from defenses.training.recipe import load_recipe, methods
@@ -61,3 +62,14 @@ def test_stability_lies_beside_the_energy():
     data, noise = (found[n][-1] for n in ("from_data", "from_noise"))
     assert abs(data["U"] - noise["U"]) < 0.01 * abs(data["U"])
     assert min(data["classes"]) > 0.02
+
+
+@pytest.mark.parametrize("name", ["adp", "diffpure", "ebm-mcmc"])
+def test_fitted_surrogates_are_near_what_they_stand_for(name, validation):
+    """Nearer to the mean of purified images than the image is."""
+    side = read_sidecar(find_weights(f"{name}-fitted", "digits"))
+    assert side["recipe"]["objective"] == load_recipe("magnet", "digits").objective | {"purifier": name}
+    x, purifier = validation.x[:50], load_model(name).purifier
+    mean = purify(purifier, x.repeat(32, 1, 1, 1), Noise.of(0, 1600)).view(32, *x.shape).mean(0)
+    fitted, image = ((y - mean).square().mean() for y in (load_network(f"{name}-fitted", "digits")(x), x))
+    assert fitted < image / 2
