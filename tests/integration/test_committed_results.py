@@ -17,13 +17,14 @@ from bench.tracks.smoothing import tables as smoothing
 
 BOARDS = ["digits-linf", "digits-audit", "digits-defenses", "digits-gan", "digits-overfitting", "mnist-defenses"]
 BOARDS += ["adaptive-cost", "leaky-energy", "reproduction-digits", "cifar10-linf", "cifar10-purifiers"]
-BOARDS += ["digits-surrogates"]
+BOARDS += ["digits-surrogates", "adaptive-cost-mnist"]
 
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_keys_are_what_they_were(name, need_data):
-    if not name.startswith(("digits", "adaptive", "leaky", "reproduction")):
-        need_data(name.partition("-")[0])
+    for data in ("mnist", "cifar10"):
+        if data in name:
+            need_data(data)
     kept = {json.loads(line)["key"] for line in (ROOT / "results" / name / "plan.jsonl").open()}
     assert kept == {cell.key for cell in load_board(name).cells()}
 

@@ -24,7 +24,9 @@ from defenses.utils.errors import UserError
 RESULTS = ROOT / "results"
 READ_BY = {
     **dict.fromkeys(("digits-linf", "digits-audit", "digits-defenses", "digits-gan"), "load_results"),
-    **dict.fromkeys(("adaptive-cost", "digits-overfitting", "leaky-energy", "mnist-defenses"), "load_results"),
+    **dict.fromkeys(
+        ("adaptive-cost", "adaptive-cost-mnist", "digits-overfitting", "leaky-energy", "mnist-defenses"), "load_results"
+    ),
     **dict.fromkeys(("cifar10-linf", "cifar10-purifiers", "digits-surrogates", "reproduction-digits"), "load_results"),
     **dict.fromkeys(("corruptions-cifar10", "corruptions-digits"), "load_corruptions"),
     "digits-poisoning": "load_poisoning",
