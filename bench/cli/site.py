@@ -15,7 +15,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     add_out(sub, "folder of the site: empty, or of an earlier build (default: site)")
     sub.add_argument("--title", default="purebench", help="title of the site (default: purebench)")
     sub.add_argument(
-        "--gallery", type=at_least_0, default=48, metavar="N", help="pictures of each attack, 0: none (default: 48)"
+        "--gallery", type=at_least_0, default=40, metavar="N", help="pictures of each attack, 0: none (default: 40)"
     )
     sub.add_argument(
         "--against", nargs="+", action="extend", default=[], type=Path, metavar="OLD",

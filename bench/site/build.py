@@ -27,7 +27,7 @@ from defenses.zoo.weight_paths import weight_roots
 if TYPE_CHECKING:
     from bench.site.plots import Plots
 
-GALLERY = 48  # images of an attack that are shown
+GALLERY = 40  # images of an attack that are shown
 _SCHEMA = 1
 _LIBRARIES = ("pandas", "numpy", "scipy", "jinja2", "pillow", "matplotlib")
 _CODE = ("*.py", "*.j2", "*.css", "*.js", "*.toml")  # whatever makes the same records another page

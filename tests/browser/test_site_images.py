@@ -10,6 +10,8 @@ from screens import DESK, PHONE
 from site_pages import COMMITTED
 
 from bench import load_results
+from bench.site.build import GALLERY
+from bench.site.sheets import ACROSS
 
 PAGE = "b/digits-audit/adp-images.html"
 SEEN = "() => [...document.querySelectorAll('#images tbody tr:not([hidden]) th')].map(c => Number(c.textContent))"
@@ -94,7 +96,7 @@ def test_pictures_are_loaded_and_as_large_as_they_should_be(site, open_page):
     found = page.eval_on_selector_all(
         "details[open] figure svg", "items => items.map(i => [i.clientWidth, i.clientHeight])"
     )
-    assert len(found) == 48
+    assert len(found) == GALLERY
     assert {tuple(size) for size in found} == {(3 * 64 + 2 * 8, 64)}  # three panels, and gaps of a pixel
     shown = page.evaluate(
         """async () => {
@@ -104,7 +106,7 @@ def test_pictures_are_loaded_and_as_large_as_they_should_be(site, open_page):
           return [picture.naturalWidth, picture.naturalHeight];
         }"""
     )
-    assert shown == [(8 * 3 + 2) * 8, 8 * 6]
+    assert shown == [(8 * 3 + 2) * ACROSS, 8 * -(-GALLERY // ACROSS)]
 
 
 def test_without_scripts_all_images_are_there(site, frame, open_page):
