@@ -15,7 +15,7 @@ from site_pages import COMMITTED, Page, pages
 from bench import load_images, load_results, summary
 from bench.analysis.worst_case import worst_per_image
 from bench.cli.main import main
-from bench.site.build import build_site
+from bench.site.build import GALLERY, build_site
 from bench.site.evidence import STATES
 from bench.site.gallery import file_name
 from bench.site.sheets import ACROSS, BYTES, GAP, GREY, difference, fitting, sheet_of
@@ -158,7 +158,7 @@ def test_pictures_are_the_stored_arrays(site):
             votes = int(re.search(r"in (\d+) of 15 draws, Linf\s0\.\d{3}", said)[1])
             assert votes == 15 * images.shares[at] if label == found else votes >= 1
             checked += 1
-    assert checked == 2 * 48
+    assert checked == 2 * GALLERY
 
 
 def test_broken_images_come_first(site):
