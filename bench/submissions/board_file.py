@@ -47,7 +47,7 @@ def board_of(manifest: Manifest, label: str, lines: Sequence[CellRecord]) -> Jso
     trained = {t: f for t, f in (manifest.get("defenses") or {}).items() if label_of(t) == label}
     own = {digest(fingerprint): title for title, fingerprint in trained.items()}
     sources = _sources(lines, own, bare)
-    board["defense"] = [_unnamed(_entry(label, trained), bool(bare & own.keys())), *sources.values()]
+    board["defense"] = [_without_params(_entry(label, trained), bool(bare & own.keys())), *sources.values()]
     labels = {key: str(entry["label"]) for key, entry in sources.items()} | own
     if attacks := _attacks(lines, labels):
         board["attack"] = [attack | {"on": [label]} for attack in attacks] if sources else attacks
@@ -92,7 +92,7 @@ def _entry(label: str, trained: Mapping[str, JsonView]) -> Json:
     return entry | ({"seeds": seeds} if seeds else {})
 
 
-def _unnamed(entry: Json, bare: bool) -> Json:
+def _without_params(entry: Json, bare: bool) -> Json:
     """Return an entry without parameters if it is that of the null attack, which a board knows by their absence."""
     return {key: value for key, value in entry.items() if key != "params" or not bare}
 
@@ -115,7 +115,7 @@ def _sources(lines: Iterable[CellRecord], own: Container[str], bare: Container[s
     names = [f"{short_names([str(source['name'])])[0]} as a source" for source in found.values()]
     labels = [f"{name} {names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
     entries = {key: _entry(of, {of: source}) for (key, source), of in zip(found.items(), labels, strict=True)}
-    return {key: _unnamed(entry, key in bare) for key, entry in entries.items()}
+    return {key: _without_params(entry, key in bare) for key, entry in entries.items()}
 
 
 def _located(name: str) -> str:

@@ -10,16 +10,8 @@ from defenses.utils.errors import UserError
 from defenses.utils.json_values import JsonView
 from defenses.utils.names import is_plugin, portable
 
-KEYS = (
-    "classifier",
-    "runs",
-    "combine",
-    "filters",
-    "detector",
-    "suspected",
-    "level",
-    "autoencoder",
-)  # all others: of a part
+# of a composition; all others are of a part
+KEYS = ("classifier", "runs", "combine", "filters", "detector", "suspected", "level", "autoencoder")
 SUSPECTED = ("refuse", "purify")  # ways to treat images that a detector suspects
 
 
