@@ -17,7 +17,7 @@ from defenses.zoo.cards import LIST, PART, TEXT, kind_of
 
 # What a parameter of a composition takes, and None where it may be left out.
 COMMON = {"filters": LIST, "detector": PART, "classifier": PART, "runs": COUNT, "combine": TEXT, "level": NUMBER}
-COMMON |= {"suspected": TEXT, "fpr": NUMBER}
+COMMON |= {"suspected": TEXT, "fpr": NUMBER, "autoencoder": TEXT}
 BAD = ("abc", math.nan, math.inf, -math.inf, 2.5, "1e999", True, [1, 2], {"name": "abc"})
 RIGHT = {WHOLE: (), COUNT: (), NUMBER: (2.5,), FLAG: (True,), TEXT: ("abc",), LIST: ([1, 2],)}
 RIGHT |= {PART: ("abc", {"name": "abc"})}
