@@ -164,13 +164,15 @@ def _galleries(board: SiteBoard, row: SiteRow, anchors: set[str]) -> Iterator[di
     """Yield the galleries of a row: of the attack that breaks most images first."""
     worst = (row.values["worst_attack"], row.values["worst_view"])
     found = [(m, c, row.galleries[c.cells[0]]) for m in row.evidence for c in m.columns if c.cells[0] in row.galleries]
-    for matrix, column, gallery in sorted(found, key=lambda g: (g[1].attack, g[1].view) != worst):
+    found = sorted(found, key=lambda g: (g[1].attack, g[1].view) != worst)
+    for number, (matrix, column, gallery) in enumerate(found):
+        shown = links(matrix, gallery, row, anchors)
         yield {
             "name": column.attack,
             "view": view_words(column.view),
             "seed": matrix.training_seed if len(row.evidence) > 1 else None,
             "strong": (column.attack, column.view) == worst,
-            "figures": figures(gallery, board.setting["norm"], links(matrix, gallery, row, anchors)),
+            "figures": figures(gallery, board.setting["norm"], shown, sheet_id=f"sheet-{number}"),
             "said": _said(gallery, column),
         }
 

@@ -10,22 +10,24 @@ from markupsafe import Markup
 from bench.site.gallery import Gallery, Shown
 
 _SIDE = 64  # least pixels of a screen across a panel
-_PANELS = Markup(
-    '<svg width="{shown_w}" height="{shown_h}" viewBox="{box}" aria-hidden="true">'
-    '<image href="../../i/{name}.png" width="{all_w}" height="{all_h}"/></svg>'
-)
+_PANELS = Markup('<svg width="{width}" height="{height}" viewBox="{box}" aria-hidden="true">{sheet}</svg>')
+_SHEET = Markup('<image id="{id}" href="../../i/{name}.png" width="{width}" height="{height}"/>')
+_AGAIN = Markup('<use href="#{}"/>')  # a third of the length
 
 
-def figures(gallery: Gallery, norm: str, links: Mapping[int, str], count: int | None = None) -> list[Markup]:
-    """Return the images of a gallery as figures of a page of a board.
+def figures(
+    gallery: Gallery, norm: str, links: Mapping[int, str], count: int | None = None, *, sheet_id: str = "sheet"
+) -> list[Markup]:
+    """Return the images of a gallery as figures of a page of a board; the first one holds the sheet of all.
 
     Args:
         gallery: the images.
         norm: of the threat.
         links: addresses of images by dataset index.
         count: most figures; None: all.
+        sheet_id: of the sheet on the page.
     """
-    return [_figure(gallery, i, norm, links) for i in range(len(gallery.shown[:count]))]
+    return [_figure(gallery, i, norm, links, sheet_id) for i in range(len(gallery.shown[:count]))]
 
 
 def caption(shown: Shown, norm: str) -> str:
@@ -40,20 +42,20 @@ def caption(shown: Shown, norm: str) -> str:
     return text if math.isnan(shown.size) else f"{text}, {norm}\N{NO-BREAK SPACE}{size}"
 
 
-def _figure(gallery: Gallery, image: int, norm: str, links: Mapping[int, str]) -> Markup:
+def _figure(gallery: Gallery, image: int, norm: str, links: Mapping[int, str], sheet_id: str) -> Markup:
     sheet, shown = gallery.sheet, gallery.shown[image]
     if sheet is None:
         return Markup()
     times = max(1, -(-_SIDE // min(sheet.width, sheet.height)))  # whole: every pixel is as large
-    width, height = sheet.size
-    x, y = sheet.place(image)
+    (all_width, all_height), (x, y) = sheet.size, sheet.place(image)
+    whole = _AGAIN.format(sheet_id)
+    if image == 0:
+        whole = _SHEET.format(id=sheet_id, name=gallery.name, width=all_width, height=all_height)
     panels = _PANELS.format(
-        shown_w=times * sheet.across,
-        shown_h=times * sheet.height,
+        width=times * sheet.across,
+        height=times * sheet.height,
         box=f"{x} {y} {sheet.across} {sheet.height}",
-        name=gallery.name,
-        all_w=width,
-        all_h=height,
+        sheet=whole,
     )
     name = Markup("image {}").format(shown.index)
     name = Markup('<a href="{}">{}</a>').format(links[shown.index], name) if shown.index in links else name

@@ -125,9 +125,10 @@ def test_the_file_of_all_images_is_the_records(site):
 def panels(site, source, place):
     """Pixels of the panels of a figure, cut out of the sheet as the page does."""
     figure = source.split("<figure>")[1 + place].partition("</figure>")[0]
-    box, file, *whole = re.search(
-        r'viewBox="([\d ]+)".*?href="\.\./\.\./(i/\w+\.png)" width="(\d+)" height="(\d+)"', figure
-    ).groups()
+    box, sheet = re.search(r'viewBox="([\d ]+)".*?(?:<use href="#|<image id=")([\w-]+)"', figure).groups()
+    ((file, *whole),) = re.findall(
+        rf'<image id="{sheet}" href="\.\./\.\./(i/\w+\.png)" width="(\d+)" height="(\d+)"/>', source
+    )
     x, y, width, height = map(int, box.split())
     sheet = np.asarray(Image.open(site / file)).astype(int)
     assert sheet.shape[:2] == tuple(map(int, reversed(whole)))
@@ -241,7 +242,8 @@ def test_where_arrays_are_missing_the_page_says_so(tmp_path):
     assert "No pictures: none are stored." in (tmp_path / "site/b/none/plain.html").read_text()
     alone = (tmp_path / "site/b/clean/plain-images.html").read_text()
     assert "The adversarial images alone: no clean images are stored of this defense." in alone
-    assert all(figure.count("<image") == 1 for figure in alone.split("<figure>")[1:])
+    assert all(figure.count("<image") + figure.count("<use") == 1 for figure in alone.split("<figure>")[1:])
+    assert alone.count("<image") == alone.count('<details class="sheet"') > 0
 
 
 def test_of_many_images_the_first_thousand_are_shown_and_all_are_in_the_file(tmp_path):
