@@ -114,6 +114,7 @@ def cost(leaderboard: pd.DataFrame, *, ax: Axes | None = None, unit: str = "eval
     x, y = frame[column].to_numpy(float), percent(frame["worst_mean"])
     log_axis(axes)
     _kinds(axes, frame, x, y)
+    axes.set_autoscale_on(False)  # of one point alone matplotlib warns
     axes.set_xlim(x.min() / 2, x.max() * 3)
     axes.set_ylim(-4, max(np.nanmax([*percent(frame["worst_high"]), 10.0]) + 4, 12))
     axes.set(xlabel=f"{unit} of all attacks for an image", ylabel="worst case (%)")

@@ -1,5 +1,6 @@
 """Pictures of the rows of a leaderboard, and of claims, show the numbers of their frames."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,12 @@ def test_rows_of_two_threats_are_refused(leaders):
         clean_robust(leaders.head(0))
     with pytest.raises(UserError, match='unit is "hours"'):
         cost(leaders, unit="hours")
+
+
+def test_one_row_alone_is_drawn_without_a_warning(leaders):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cost(leaders.head(1).assign(evaluations_per_image=0.1)).get_xscale() == "log"
 
 
 @pytest.mark.parametrize("board", ["digits-linf", "digits-defenses"])
