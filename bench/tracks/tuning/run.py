@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from bench.board.board import Board
+from bench.execution.cell_runner import CellRunner, one_per_defense
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.tracks.tuning.choice import RULE, choose, measured
@@ -50,9 +53,13 @@ def tune(
     roots = {"weights_root": options.weights_root, "data_root": options.data_root}
     target, weights = _place(grid, options.weights_root)
     board = grid.board(indices=indices, draws=draws, seed=seed, block=block, roots=roots)
-    run_board(board, folder, options)
+    refused = _refused(board, options)
     candidates = {label(candidate): candidate for candidate in grid.candidates()}
-    rows, failed = measured(folder, list(candidates))
+    if refused.keys() >= candidates.keys():
+        raise UserError(f"no candidate of the grid runs; {next(iter(refused.values()))}")
+    kept = tuple(ref for ref in board.defenses if ref.title not in refused)
+    run_board(replace(board, defenses=kept), folder, options)
+    rows, failed = measured(folder, [name for name in candidates if name not in refused])
     content = {
         "defense": grid.defense,
         "dataset": grid.dataset,
@@ -62,11 +69,22 @@ def tune(
         "rule": RULE,
         "chosen": candidates[choose(rows).label],
         "candidates": [{"parameters": candidates[row.label], **row.numbers()} for row in rows],
-        "failed": failed,
+        "failed": refused | failed,
     }
     text = json.dumps(with_checksum(content), indent=1, sort_keys=True) + "\n"
     write_whole(target, text, "the measurements are kept; repeat the command")
     return content
+
+
+def _refused(board: Board, options: Options) -> dict[str, str]:
+    """Return why candidates cannot be benchmarked, by label: a run would end at the first of them."""
+    refused = {}
+    for cell in one_per_defense(board.cells()):
+        try:
+            CellRunner(board.images, options).check(cell)  # one each: networks of all would fill the memory
+        except UserError as reason:
+            refused[cell.defense.title] = str(reason)
+    return refused
 
 
 def _place(grid: Grid, root: Path | None) -> tuple[Path, Mapping[str, str]]:

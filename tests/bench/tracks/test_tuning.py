@@ -131,6 +131,28 @@ def test_candidates_that_failed_are_told_and_not_chosen(monkeypatch, tmp_path):
         measured(tmp_path, ["bad"])
 
 
+def test_a_candidate_that_cannot_be_benchmarked_is_left_out(tmp_path):
+    weights = tmp_path / "weights" / "digits"
+    weights.mkdir(parents=True)
+    for path in (ROOT / "defenses" / "weights" / "digits").iterdir():
+        if path.stem in ("ebm-mcmc", "undefended"):
+            shutil.copy(path, weights)
+    options = ("--set", "runs=1", "--eps", "1/5", "--indices", "first-10", "--draws", 1, "--workers", 0)
+    options += ("--weights-root", weights.parent, "--out", tmp_path / "out", "--grid")
+    done = purebench_here("tune", "ebm-mcmc", *options, "steps=2", "eps=1/100,1e30")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((weights / "ebm-mcmc.tune.json").read_text())
+    assert [row["parameters"] for row in content["candidates"]] == [{"steps": 2, "eps": "1/100"}]
+    ((name, reason),) = content["failed"].items()
+    assert name == "steps=2 eps=1e+30"
+    assert "without overflow" in reason
+    assert "error: " in done.stdout
+    done = purebench_here("tune", "ebm-mcmc", *options, "steps=2", "eps=1e30")
+    assert done.returncode == 2
+    assert "no candidate of the grid runs" in done.stderr.splitlines()[-1]
+    assert json.loads((weights / "ebm-mcmc.tune.json").read_text()) == content
+
+
 def test_cards_with_a_grid_take_its_parameters():
     for name in list_models():
         for dataset, entry in card(name).tune.items():
