@@ -50,7 +50,8 @@ def number_between(text: str, low: float, high: float, range_text: str) -> float
 
 def add_roots(sub: argparse.ArgumentParser) -> None:
     """Add --weights-root and --data-root."""
-    sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
+    text = "look here first for <dataset>/<name>.safetensors: a folder, or hf:owner/repository"
+    sub.add_argument("--weights-root", type=Path, help=text)
     add_data_root(sub)
 
 

@@ -13,15 +13,18 @@ from defenses.utils.names import is_plugin
 from defenses.utils.parameters import as_number
 from defenses.utils.paths import cache_dir, data_root
 from defenses.zoo.cards import list_models
+from defenses.zoo.hub_weights import folder_of, split_roots
 
 _ONLY_IN_CLONES = ("cifar10",)  # weights that the wheel leaves out
 _PACKAGED = Path(__file__).parents[1] / "weights"
 
 
 def chosen_roots(root: Path | str | None) -> list[Path]:
-    """Return the user's folders of weights: `root`, else those that PUREBENCH_WEIGHTS names, apart as in PATH."""
-    named = [root] if root else os.environ.get("PUREBENCH_WEIGHTS", "").split(os.pathsep)
-    return [Path(folder) for folder in named if folder]
+    """Return the user's folders of weights: `root`, else those that PUREBENCH_WEIGHTS names, apart as in PATH.
+
+    A root may be a repository of the Hugging Face hub, see `defenses.zoo.hub_weights.folder_of`.
+    """
+    return [folder_of(name) for name in ([root] if root else split_roots(os.environ.get("PUREBENCH_WEIGHTS", "")))]
 
 
 def weight_roots(root: Path | str | None) -> list[Path]:
@@ -49,7 +52,7 @@ def find_weights(name: str, dataset: str, root: Path | str | None = None, *, tra
     Args:
         name: "undefended", "pgd-at", "adp", "ebm-mcmc", or a user-chosen name.
         dataset: name of the data set.
-        root: folder to look in first.
+        root: folder to look in first, or a repository of the hub, as hf:owner/repository@revision.
         training_seed: of the training; None: the weights with the network's name alone.
 
     Raises:
@@ -68,7 +71,7 @@ def find_weights(name: str, dataset: str, root: Path | str | None = None, *, tra
     which = f" with training seed {training_seed}" if training_seed is not None else ""
     remedy = f"make them: {_command(places[0])}"
     if dataset in _ONLY_IN_CLONES:
-        remedy += ", or name a clone's with --weights-root CLONE/defenses/weights"
+        remedy += ", or name a clone's with --weights-root CLONE/defenses/weights, or a repository of the hub"
     raise UserError(f'no weights of "{name}"{which} for "{dataset}" (looked in {where}); {remedy}')
 
 
