@@ -135,7 +135,7 @@ def test_unknown_parameters_and_data_sets_are_named():
     with pytest.raises(UserError, match="did you mean ebm-mcmc"):
         load_model("ebm-mcm")
     with pytest.raises(UserError, match="purebench train"):
-        load_model("ebm-mcmc", "cifar10", weights_root="/nonexistent")
+        load_model("jem", "cifar10", weights_root="/nonexistent")
 
 
 def test_numbers_have_one_spelling():
