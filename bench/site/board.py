@@ -10,6 +10,7 @@ from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
 from bench.site.text import page
 from bench.spec.view_words import status_words
+from defenses.utils.text import counted
 
 
 def board_page(site: Site, board: SiteBoard, plots: Plots) -> str:
@@ -46,7 +47,7 @@ def board_lines(board: SiteBoard) -> list[tuple[str, str]]:
         if board.draws
         else "one verdict per image: no defense is randomised"
     )
-    rows = f"{len(board.rows)} defenses, {ranked} with a rank, {audited} audited{last}"
+    rows = f"{counted(len(board.rows), 'defense')}, {ranked} with a rank, {audited} audited{last}"
     return [
         ("data", data),
         ("threat", f"{board.threat}, {board.budget or 'full'} attacks"),

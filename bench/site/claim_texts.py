@@ -14,10 +14,11 @@ VERDICTS = ("refuted", "not reached", "consistent", "not comparable")  # as they
 Claim = Mapping[str, Any]
 
 
-def order_of(claim: Claim) -> tuple[int, bool]:
-    """Return what orders claims: those that can be compared first, those of the authors before others."""
+def order_of(claim: Claim) -> tuple[int, bool, bool]:
+    """Return what orders claims: those that can be compared first, then those whose protocol ran, then the authors'."""
     word = str(claim["verdict"])
-    return VERDICTS.index(word) if word in VERDICTS else len(VERDICTS), claim["kind"] != "claim"
+    at = VERDICTS.index(word) if word in VERDICTS else len(VERDICTS)
+    return at, missing(claim.get(POINTS_LEFT[0])), claim["kind"] != "claim"
 
 
 def claim_texts(claim: Claim) -> dict[str, Any]:

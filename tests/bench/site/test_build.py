@@ -75,6 +75,7 @@ def test_pages_of_rows_that_are_gone_are_removed_and_other_files_stay(results, t
     assert not (out / "b/one/other.html").exists()
     assert (out / "note.txt").read_text() == "mine"
     assert (out / "b/one/plain.html").is_file()
+    assert "1 defense, " in (out / "b/one/index.html").read_text()
 
 
 @pytest.mark.parametrize("names", [["../victim.txt"], ["/etc/hostname"], ["b/../../victim.txt"]])

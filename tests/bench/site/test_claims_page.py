@@ -77,6 +77,13 @@ def test_claims_that_can_be_compared_come_first():
     assert "1 refuted, 1 consistent" in claims_page(site, Plots())
 
 
+def test_claims_whose_protocol_ran_come_next():
+    site = collect([ROOT / "results/digits-gan", ROOT / "results/reproduction-digits"], "t", read_claims(), gallery=0)
+    ran = [cells[5] != "protocol not run" for _, _, cells, *_ in lines(claims_page(site, Plots()))]
+    assert 0 < sum(ran) < len(ran)
+    assert ran == sorted(ran, reverse=True)
+
+
 def test_the_picture_has_no_claim_that_cannot_be_compared(source):
     assert "all-claims" not in source
     site = collect([ROOT / "results/digits-gan"], "t", read_claims(), gallery=0, compared=False)
