@@ -173,7 +173,7 @@ def claims_table(results: Paths, claims: Iterable[Claim] | None = None) -> pd.Da
 
     Returns:
         A row per worst case and claim on its defense, in the order of tables. `points_left`: how many points (of 100)
-        the preset of the claim's publication leaves above `standard` on the same defense, with its interval: the
+        the preset of the claim's publication leaves above the full protocol on the same defense, with its interval: the
         `weakness` of `bench.reproduction`; NaN where the board did not run that preset.
         Columns: those of `purebench columns claims_table`.
 

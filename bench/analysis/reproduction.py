@@ -1,7 +1,8 @@
 """Hold the protocols of claims against the full protocol, on the same networks and images.
 
 A board with several [[protocol]] tables has the attacks of each preset on the same defense. What a protocol leaves
-above `standard` is the weakness of its attacks; the rest of the distance to a claim is that of another network.
+above `standard`, or above the board's own attacks where `standard` is too dear, is the weakness of its attacks; the
+rest of the distance to a claim is that of another network.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from bench.analysis.results import CLEAN, Results, read_results
 from bench.analysis.rows import SETTING, Group, choose, grouped
 from bench.analysis.weights_used import name_and_weights
 from bench.board.presets import Preset, find_preset, protocol_of
-from bench.spec.cell import TRANSFER, title_of
+from bench.spec.cell import NULLS, TRANSFER, title_of
 from bench.stats.paired import paired_difference
 from bench.stats.proportions import wilson
 from bench.store.kinds import Paths, paths_of
 from bench.store.manifest import Manifest, read_manifest
 from defenses.utils.arrays import F64
 
-FULL = "standard"
+FULL, OWN = "standard", "the board's own attacks"
 _ENDS = ("", "_low", "_high")
 _NAN, _NONE = float("nan"), np.zeros(0)
 Points = tuple[float, float, float]  # points of 100 with the ends of their interval
@@ -72,9 +73,10 @@ def reproduction(results: Paths, claims: Iterable[Claim] | None = None) -> pd.Da
         claims: the claims; None: those that come with purebench.
 
     Returns:
-        A row per defense and preset, `standard` apart, whose attacks met it on a board with [[protocol]]; a training of
-        a defense has rows of its own. The claim is that on the defense in the paper of the preset. What is unknown is
-        NaN or "". Columns: those of `purebench columns reproduction`.
+        A row per defense and preset, `standard` apart, whose attacks met it on a board with [[protocol]], beside what
+        `standard`, or without it the board's own attacks, leave; a training of a defense has rows of its own. The claim
+        is that on the defense in the paper of the preset. What is unknown is NaN or "". Columns: those of `purebench
+        columns reproduction`.
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -125,7 +127,10 @@ def _protocols(group: Group) -> list[str]:
 
 
 def _full(group: Group) -> _Side:
-    return _worst(group, FULL, CLEAN, TRANSFER)
+    """Return the worst case of `standard`; on a defense that did not meet it, of the board's own attacks."""
+    attacks = [row for row in group.needed if row.attack not in (*NULLS, TRANSFER) and not row.seed_known]
+    met = {protocol_of(row.attack) for row in attacks}
+    return _worst(group, "" if "" in met and FULL not in met else FULL, CLEAN, TRANSFER)
 
 
 def points_by_defense(results: Results) -> dict[tuple[str, ...], dict[str, Points]]:
@@ -198,7 +203,7 @@ def _worst(group: Group, what: str, *also: str) -> _Side:
     missing = [f"{row.attack}: {row.status}" for row in rows if row.status != "ok"]
     choice = None if missing else choose(rows)
     if choice is None:
-        return _Side(_NONE, f"without {missing[0] if missing else f'the selection draws of {what}'}")
+        return _Side(_NONE, f"without {missing[0] if missing else f'the selection draws of {what or OWN}'}")
     return _Side(choice[0].withstood / choice[0].draws)
 
 

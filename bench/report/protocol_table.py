@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     *("defense", "protocol", "claimed, of another network % [95%]", "their protocol % [95%]"),
-    *("full protocol (standard) % [95%]", "null attack transfer % [95%]", "clean % [95%]"),
+    *("full protocol % [95%]", "null attack transfer % [95%]", "clean % [95%]"),
     *("points that are the attack's weakness [95%]", "claimed on", "status"),
 )
 _NOTES = (
     "their protocol: the worst case over clean images and the attacks of the preset; full protocol: that of standard, "
-    "with the null attack transfer; same networks, images and held-out draws, and means over these, whatever a paper's "
-    "verdict is",
+    "on a board without it that of its own attacks, with the null attack transfer; same networks, images and held-out "
+    "draws, and means over these, whatever a paper's verdict is",
     "points: their protocol less the full one, paired on the same images (Bonett and Price); the rest of the distance "
     "to a claim is that of another network, data set and radius",
     "[ ]: Wilson 95% over images; none where a claim does not tell its number of images; no claim: none on record "

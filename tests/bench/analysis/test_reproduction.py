@@ -49,6 +49,17 @@ def test_the_shares_of_both_protocols(tmp_path):
     assert (found["paper"], found["kind"], found["claimed_dataset"]) == ("A paper", "claim", "cifar10")
 
 
+def test_without_standard_the_own_attacks_of_the_board_are_the_full_protocol(tmp_path):
+    own = [*cells()[:-1], result(line("plain", "bench:adaptive"), [1, 1, 0, 0, 0, 1])]
+    frames = [bench.reproduction(write(tmp_path / n, c), [CLAIM]) for n, c in (("own", own), ("standard", cells()))]
+    pd.testing.assert_frame_equal(*(frame.drop(columns="results") for frame in frames))
+    both = bench.reproduction(write(tmp_path / "both", [*cells(), result(line("plain", "own"), [0] * 6)]), [CLAIM])
+    pd.testing.assert_frame_equal(*(frame.drop(columns="results") for frame in (both, frames[1])))
+    nothing = bench.reproduction(write(tmp_path / "nothing", cells()[:-1]), [CLAIM])
+    assert nothing["status"].tolist() == ["no attack of standard"]
+    assert nothing["full"].isna().all()
+
+
 def test_without_a_claim_or_a_verdict(tmp_path):
     frame = bench.reproduction(write(tmp_path, cells(own="error")), [])
     (found,) = frame.to_dict("records")
