@@ -21,7 +21,8 @@ _SHARES = {  # heading: column of the frame
 _AUROC = "AUROC [95%]"
 _ORDER = (*list(_SHARES)[:3], _AUROC, *list(_SHARES)[3:])
 _NOTES = (
-    "right or refused: of the deployed defense at its own threshold; under all attacks together an image's least",
+    "right or refused: of the deployed defense at its own threshold; under all attacks together those of the attack "
+    "that is chosen for each image on selection draws",
     "fooled: images that the classifier has right before the attack and wrong after it; AUROC and TPR are of these "
     "against the clean images of the board, at thresholds on these",
     "[ ]: Wilson 95% over images; of AUROC a bootstrap over images",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from fake_board import HELD, SEL, failed, line, result, write
 
 from bench import benchmark
 from bench.analysis.detection import ALL, detection
@@ -91,3 +93,49 @@ def test_a_folder_without_detectors_is_refused(tmp_path):
     assert "right_or_refused" not in (tmp_path / "tables.csv").read_text()
     with pytest.raises(UserError, match="holds no scores"):
         detection(tmp_path)
+
+
+GUARDED = {"stochastic": True, "draws": HELD, "selection": SEL, "view": "exact, 8 EOT x S runs"}
+
+
+def judged(attack, images, seed, share=0.9, **more):
+    """A random guarded defense that is right in a share of the draws, and refuses nothing."""
+    rng = np.random.default_rng(seed)
+    planned = line("noisy", attack, **(GUARDED | {"images": images} | more))
+    held, chosen = (rng.binomial(n, share, images) for n in (HELD, SEL))
+    cell = result(planned, held, chosen)
+    cell.draws["score"] = pa.array(np.zeros(len(cell.draws["index"]), np.float32))
+    return cell
+
+
+def together(folder, cells, plan=None):
+    frame = detection(write(folder, cells, plan))
+    return frame[frame["attack"] == ALL].iloc[0]
+
+
+def test_the_attack_is_chosen_on_selection_draws_and_counted_on_others(tmp_path):
+    """Of eight equally strong attacks the minimum of 15 draws would say .79 where each leaves .9."""
+    cells = [judged(attack, 400, seed) for seed, attack in enumerate(("none", "uniform", *"abcdefgh"))]
+    row = together(tmp_path, cells)
+    least = np.min([cell.records["correct"] / HELD for cell in cells[2:]], axis=0).mean()
+    assert least < 0.82
+    assert abs(row["right_or_refused"] - 0.9) < 3 * (0.9 * 0.1 / HELD / 400) ** 0.5
+    assert row["n_images"] == 400
+
+
+def test_attacks_that_know_the_judged_draw_do_not_count_together(tmp_path):
+    cells = [judged(attack, 40, seed, 1.0) for seed, attack in enumerate(("none", "a", "b"))]
+    known = [
+        judged(attack, 40, 9, 0.0, view="exact, seed known", seed_known=True) for attack in ("none, seed known", "c")
+    ]
+    assert together(tmp_path, [*cells, *known])["right_or_refused"] == 1
+
+
+@pytest.mark.parametrize("status", ["error", "missing"])
+def test_without_the_verdicts_of_an_attack_there_is_none_under_all_together(tmp_path, status):
+    cells = [judged(attack, 40, seed) for seed, attack in enumerate(("none", "a", "b"))]
+    planned = line("noisy", "c", **(GUARDED | {"images": 40}))
+    plan = [*({k: v for k, v in cell.line.items() if k in planned} for cell in cells), planned]
+    row = together(tmp_path, [*cells, *([failed(planned, "error", "it broke")] if status == "error" else [])], plan)
+    assert row["n_images"] == 0
+    assert np.isnan(row["right_or_refused"])
