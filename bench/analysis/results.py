@@ -179,24 +179,27 @@ def read_results(path: str | Path, *, k: int | None = None) -> Results:
     Args:
         path: the results folder.
         k: held-out draws of an image, the first ones, that make majority and mean logit, at least 1; None: those of the
-            board.
+            board, of which a sequential rule decides the majority if there is one.
 
     Raises:
         UserError: no results there, or a damaged file.
     """
     folder = folder_named(path)
-    return _read(folder, partial(_results, k=aggregation_of(read_manifest(folder)).k if k is None else k))
+    own = aggregation_of(read_manifest(folder)).k if k is None else k
+    return _read(folder, partial(_results, k=own, by_rule=k is None))
 
 
-def _results(lines: list[CellRecord], parts: list[Part], *, k: int | None) -> Results:
+def _results(lines: list[CellRecord], parts: list[Part], *, k: int | None, by_rule: bool) -> Results:
     cells = _cell_frame(lines)
     records = read_records(parts, (*RECORD_COLUMNS, *(norm.lower() for norm in cells["norm"].unique())))
-    columns = _of_draws(cells, records, parts, k)
+    columns = _of_draws(cells, records, parts, k, by_rule=by_rule)
     return Results(cells, records.assign(**with_correctness(cells, records), **columns))
 
 
-def _of_draws(cells: pd.DataFrame, records: pd.DataFrame, parts: list[Part], k: int | None) -> dict[str, Any]:
-    """Return the columns of the records that are computed from the draws, see `Results`."""
+def _of_draws(
+    cells: pd.DataFrame, records: pd.DataFrame, parts: list[Part], k: int | None, *, by_rule: bool = True
+) -> dict[str, Any]:
+    """Return the columns of the records that are computed from the draws, see `Results`; `by_rule`: a rule decides."""
     images = JudgedImages.of(records)
     unattacked = cells["attack"].isin(CLEANS).to_numpy()
     single = (cells["draws"].eq(1) & cells["selection"].eq(0)).to_numpy()
@@ -205,7 +208,7 @@ def _of_draws(cells: pd.DataFrame, records: pd.DataFrame, parts: list[Part], k: 
     of_one = one["at"].to_numpy(np.int64), one["index"].to_numpy(np.int64), one["correct"].to_numpy() > 0
     clean = clean_draws([part.only(several) for part in parts], images, group_numbers(cells, IMAGES), of_one)
     columns = votes(parts, images, clean, cells["draws"].to_numpy(), k=k)
-    if "majority_right" in records:
-        by_rule = records["majority_right"].to_numpy(np.float64)
-        columns["majority"] = np.where(np.isnan(by_rule), columns["majority"], by_rule)
+    if by_rule and "majority_right" in records:
+        decided = records["majority_right"].to_numpy(np.float64)
+        columns["majority"] = np.where(np.isnan(decided), columns["majority"], decided)
     return columns

@@ -61,7 +61,8 @@ def summary(
             `read_results`.
         m: the M of Rob(M); None: 5 and 15, as far as there are draws.
         k: the first k held-out draws of an image make majority and mean logit, the verdict of k replicates; None: those
-            of the board. Of a results folder alone. Of an even k a tie is a lost majority; the mean logit has none.
+            of the board, or its sequential rule. Of a results folder alone. Of an even k a tie is a lost majority; the
+            mean logit has none.
         by_seed: True for a row per training seed, with a column "training_seed" and without ranks.
 
     Returns:

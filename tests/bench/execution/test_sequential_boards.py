@@ -91,6 +91,19 @@ def test_no_other_number_uses_the_further_draws(ran):
     assert noisy.mean_logit == pytest.approx((mean == records["label"]).mean())
 
 
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_replicates_that_are_asked_for_are_decided_by_their_draws(ran, k):
+    _, rule, _ = ran
+    draws = of(load_draws(rule).query("held_out"), "uniform").sort_values(["image", "draw"], kind="stable")
+    votes = draws["pred"].to_numpy().reshape(40, -1)[:, :k]
+    label = of(load_results(rule), "uniform")["label"].to_numpy()
+    counts = np.stack([(votes == c).sum(1) for c in range(10)], 1)
+    right = counts[np.arange(40), label]
+    counts[np.arange(40), label] = -1
+    row = summary(rule, k=k).query("defense == 'noisy' and attack == 'uniform'").iloc[0]
+    assert row["majority"] == pytest.approx((right > counts.max(1)).mean())
+
+
 def test_attacked_images_and_the_worst_case_are_decided_too(ran):
     folder, rule, _ = ran
     records = load_results(rule)
