@@ -14,7 +14,7 @@ from bench.report.model_info import KEYS, PERCENTS, ModelInfo
 from bench.spec.threat import exact
 from bench.store.reader import read_folder
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.json_values import Json
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_plugin, portable
 from defenses.utils.text import counted
 from defenses.zoo.cards import card, list_models
@@ -33,7 +33,8 @@ class ExportedRows:
 
     Args:
         clean: row of the clean images.
-        autoattack: row of AutoAttack standard with unchanged parameters, if complete; None for a stochastic defense.
+        autoattack: row of AutoAttack standard with unchanged parameters, on the defense itself and in float32, if
+            complete; None for a stochastic defense.
         worst: row of the worst case, if complete.
         name: name of the defense in the registry.
         dataset: name of the data set.
@@ -94,19 +95,19 @@ def rows_among(
     frame = _of_threat(frame[(frame["defense"] == defense) & (frame["targets"] == "none")], defense, eps)
     norm, radius = str(frame["norm"].iloc[0]), str(frame["eps"].iloc[0])
     lines = [x for x in lines if (x["defense"], x["norm"], x["eps"]) == (defense, norm, radius) and "identity" in x]
-    names = {x["attack"]: (x["identity"]["attack"][0], x["identity"]["attack"][1]) for x in lines}
-    plain = [a for a, (name, params) in names.items() if name == _STANDARD and not params]
+    plain = {(x["attack"], x["view"]) for x in lines if _is_standard(x["identity"])}
     stochastic = bool(frame["stochastic"].iloc[0])
     attacks = frame[~frame["attack"].isin((CLEAN, NULL, WORST))]
     attacks = attacks[~attacks["seed_known"]]  # no candidates for the worst case
     ran = attacks["status"].to_numpy() == "ok"
     titles = zip(attacks["attack"].tolist(), attacks["view"].tolist(), ran, strict=True)
+    pairs = zip(frame["attack"], frame["view"], strict=True)
     clean = _row(frame[frame["attack"] == CLEAN])
     if clean is None:
         raise UserError(f"{results} has no verdict on all clean images of {defense}; finish the run")
     return ExportedRows(
         clean=clean,
-        autoattack=None if stochastic else _row(frame[frame["attack"].isin(plain)]),
+        autoattack=None if stochastic else _row(frame[[pair in plain for pair in pairs]]),
         worst=_row(frame[frame["attack"] == WORST]),
         name=_name(str(lines[0]["identity"]["defense"]["name"]), defense) if lines else defense,
         dataset=portable(str(frame["dataset"].iloc[0])),
@@ -117,6 +118,13 @@ def rows_among(
         attacks=int(ran.sum()),
         not_run=tuple(f"{attack} ({view})" for attack, view, done in titles if not done),
     )
+
+
+def _is_standard(identity: JsonView) -> bool:
+    """Return True for AutoAttack as RobustBench runs it: not on a surrogate, a bare classifier or in less precision."""
+    name, params, *_ = identity["attack"]
+    other = {"source", "compute"} & identity.keys() or identity["view"][0].partition(":")[0] in ("blind", "surrogate")
+    return name == _STANDARD and not params and not other
 
 
 def _name(name: str, label: str) -> str:

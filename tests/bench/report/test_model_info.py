@@ -120,6 +120,36 @@ def test_the_entry_of_a_randomised_defense():
     assert "rules do not admit it" in raw["footnote"]
 
 
+STANDARD = {"attack": ["autoattack:standard", {}, "autoattack 1"], "view": ["exact", 1, None, "logits"]}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"source": {"name": "undefended"}},
+        {"compute": ["bf16", False]},
+        {"view": ["blind", 1, None, "logits"]},
+        {"view": ["surrogate:5", 1, None, "logits"]},
+        {"attack": ["autoattack:standard", {"n_iter": 10}, "autoattack 1"]},
+    ],
+)
+def test_autoattack_on_something_else_is_not_that_of_the_entry(tmp_path, other):
+    """Its images may be made on another network, or by a bare classifier."""
+    cells = deterministic()
+    for cell in cells:
+        cell.line["identity"] = {"attack": [cell.line["attack"], {}, ""], "defense": {"name": "plain"}}
+        cell.line["identity"]["view"] = ["exact", 1, None, "logits"]
+        cell.line |= {"forwards_verdict": 6}
+    aa = result(line("plain", "aa"), [1, 1, 1, 1, 0, 0])
+    aa.line["identity"] = {**STANDARD, "defense": {"name": "plain"}}
+    own = export(write(tmp_path / "own", [*cells, aa]), "plain").raw
+    assert own["autoattack_acc"] == "66.67"
+    aa.line["identity"] |= other
+    raw = export(write(tmp_path / "other", [*cells, aa]), "plain").raw
+    assert "autoattack_acc" not in raw
+    assert raw["external"] == own["external"]
+
+
 def test_attacks_that_could_not_run_are_not_counted(tmp_path):
     views = [result(line("plain", "apgd", view=view), [1] * 6) for view in ("bpda", "blind")]
     none = failed(line("plain", "ead"), "unsupported", "needs L1")
