@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.results import CLEAN, NULL
+from bench.analysis.caveats import failures, with_audit
+from bench.analysis.passes import passes_of
+from bench.analysis.results import CLEAN, NULL, read_results
 from bench.analysis.summary import WORST, summary
 from bench.report.model_info import KEYS, PERCENTS, ModelInfo
 from bench.spec.threat import exact
+from bench.store.kinds import folder_named
+from bench.store.manifest import read_manifest
 from bench.store.reader import read_folder
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.json_values import Json, JsonView
@@ -70,15 +75,18 @@ def rows_of(results: str | Path, defense: str, *, eps: object = None) -> Exporte
     Raises:
         UserError: no results, no such defense or threat, a targeted one, or several to choose from.
     """
-    frame = summary(results)
+    folder = folder_named(results)
+    read = read_results(folder)
+    frame = with_audit(summary(read), failures(folder, read_manifest(folder)))
     if defense not in set(frame["defense"]):
         raise unknown(f"defense in {results}", defense, frame["defense"].unique())
-    lines = read_folder(Path(results), lambda lines, _: lines)
-    return rows_among(frame, lines, defense, str(results), eps=eps)
+    lines = read_folder(folder, lambda lines, _: lines)
+    passes = passes_of(read.cells[read.cells["defense"] == defense], read.records)
+    return rows_among(frame, lines, defense, str(results), passes=passes, eps=eps)
 
 
 def rows_among(
-    frame: pd.DataFrame, lines: Iterable[CellRecord], defense: str, results: str, *, eps: object = None
+    frame: pd.DataFrame, lines: Iterable[CellRecord], defense: str, results: str, *, passes: float, eps: object = None
 ) -> ExportedRows:
     """Return the rows of a defense in a summary that is at hand.
 
@@ -87,6 +95,7 @@ def rows_among(
         lines: of the cells, see `bench.store.reader.read_folder`.
         defense: label of the defense.
         results: name of the results folder, for faults.
+        passes: of a prediction, see `bench.analysis.passes.passes_of`.
         eps: radius of the threat; None if there is only one threat.
 
     Raises:
@@ -114,7 +123,7 @@ def rows_among(
         norm=norm,
         eps=radius,
         stochastic=stochastic,
-        passes=_passes([x for x in lines if x["attack"] == CLEAN]),
+        passes=0 if math.isnan(passes) else round(passes),
         attacks=int(ran.sum()),
         not_run=tuple(f"{attack} ({view})" for attack, view, done in titles if not done),
     )
@@ -149,13 +158,6 @@ def _row(frame: pd.DataFrame) -> pd.Series[Any] | None:
     """Return the only complete row; None if there is not exactly one."""
     complete = frame[(frame["status"] == "ok") & (frame["coverage"] == 1)]
     return complete.iloc[0] if len(complete) == 1 else None
-
-
-def _passes(lines: list[CellRecord]) -> int:
-    """Return the forward passes per prediction of some cells."""
-    done = [x for x in lines if x["status"] == "ok"]
-    draws = sum(x["images"] * (x["draws"] + x["selection"]) for x in done)
-    return round(sum(x["forwards_verdict"] for x in done) / draws) if draws else 0
 
 
 def export(

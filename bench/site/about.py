@@ -7,24 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
-from bench.analysis.records import CLEAN
 from bench.site.model import About, Part
 from bench.site.training import Training, pairs
 from defenses.utils.names import portable
 from defenses.zoo.cards import card, list_models
 from defenses.zoo.weight_paths import seeded
-
-
-def passes_of(cells: pd.DataFrame) -> float:
-    """Return the forward passes of one prediction, from the verdicts on clean images; NaN if not counted."""
-    clean = cells[(cells["attack"] == CLEAN) & (cells["status"] == "ok")]
-    if "forwards_verdict" not in clean or not len(clean):
-        return float("nan")
-    predictions = (clean["images"] * (clean["draws"] + clean["selection"])).sum()
-    return float(clean["forwards_verdict"].sum() / predictions) or float("nan")
-
 
 _ELSEWHERE = ("filters", "detector", "classifier")  # parameters that name other parts
 

@@ -15,6 +15,7 @@ from bench.analysis.claims import claims_on, with_facts
 from bench.analysis.leaderboard import leaderboard_of
 from bench.analysis.loaders import load_certificates
 from bench.analysis.pairs import worst_sides
+from bench.analysis.passes import passes_of
 from bench.analysis.records import CLEANS
 from bench.analysis.reproduction import protocols_of
 from bench.analysis.results import Results, read_results
@@ -29,7 +30,7 @@ from bench.report import footnotes
 from bench.report.attack_warnings import with_warnings
 from bench.report.comparison_table import column_names
 from bench.report.number_notes import of_numbers
-from bench.site.about import about_of, passes_of
+from bench.site.about import about_of
 from bench.site.audit_curves import Curves, convergence_of, radius_of
 from bench.site.images import Images, images_of
 from bench.site.model import SiteBoard, SiteRow, Source, StoredFile, slugs
@@ -223,7 +224,7 @@ def _row(
         label=label,
         values={**worst, **line, "dataset": portable(str(line["dataset"]))},
         attacks=sorted(others, key=_strength),
-        passes=passes_of(cells),
+        passes=passes_of(cells, of_folder.results.records),
         about=about_of(list(fingerprints_of(of_folder.manifest, label).values()), known.trained),
         claims=(),
         checks=sorted(checks, key=lambda check: _STATES.get(str(check["status"]), len(_STATES))),

@@ -66,7 +66,7 @@ def row_files(board: SiteBoard, row: SiteRow) -> RowFiles:
     frame = row.summary.drop(columns=["name", "weights", "protocols"], errors="ignore")
     frame = frame.assign(dataset=frame["dataset"].map(portable))
     try:
-        rows = rows_among(frame, row.lines, row.label, board.source.name)
+        rows = rows_among(frame, row.lines, row.label, board.source.name, passes=row.passes)
         info, absent = entry_of(rows, row.label, board.source.name).to_json(), ""
     except UserError as error:
         info, absent = "", str(error)

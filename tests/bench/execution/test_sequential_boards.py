@@ -12,7 +12,8 @@ from boards import purebench_here, write_board
 from safetensors.numpy import load_file
 
 from bench import load_draws, load_results
-from bench.analysis.results import load_cells
+from bench.analysis.passes import passes_of
+from bench.analysis.results import load_cells, read_results
 from bench.analysis.summary import WORST, summary
 from bench.audit.reproduction.verify import VerifyOptions, verify
 from bench.board.load import load_board
@@ -89,6 +90,16 @@ def test_no_other_number_uses_the_further_draws(ran):
     by_logits = of(load_draws(rule).query("held_out"), "uniform")
     mean = np.stack(by_logits["logits"].to_list()).astype(float).reshape(40, 5, 10).mean(1).argmax(1)
     assert noisy.mean_logit == pytest.approx((mean == records["label"]).mean())
+
+
+def test_the_further_draws_are_predictions_too(ran):
+    """A prediction of the defense takes two passes, on one board as on the other; most draws on are of noise."""
+    _, rule, full = ran
+    for folder in (rule, full):
+        read = read_results(folder)
+        cells = read.cells[read.cells["defense"] == "noisy"]
+        noise = cells[cells["attack"] == "uniform"].assign(attack="none")
+        assert (passes_of(cells, read.records), passes_of(noise, read.records)) == (2, 2)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
