@@ -100,11 +100,17 @@ def table(results: Sequence[Mapping[Any, Any]], title: str) -> Table:
         head = (canonical(sigma), str(first["images"]), f"{first['n']:,}", percent(first["abstained"], 1))
         lines.append((*head, *cells, f"{first['mean_radius']:.3f}"))
     columns = ("sigma", "images", "n", "abstained %", *(f"r = {r}" for r in radii), "mean radius")
-    alpha = results[0]["alpha"]
+    chances: dict[float, list[str]] = {}
+    for row in results:
+        chances.setdefault(row["alpha"], []).append(canonical(row["sigma"]))
+    alpha = ", ".join(
+        f"{chance:g}" + (f" (sigma {', '.join(dict.fromkeys(of))})" if len(chances) > 1 else "")
+        for chance, of in chances.items()
+    )
     notes = (
         "certified accuracy: share of images, in percent, whose smoothed prediction is right and certified at L2 "
         "radius r or more; abstentions count as wrong. Intervals: Wilson, 95%, over images.",
-        f"r = 0: right and not abstained. Each certificate is wrong with a chance of at most {alpha:g}. n: draws of "
+        f"r = 0: right and not abstained. Each certificate is wrong with a chance of at most {alpha}. n: draws of "
         "each image; no radius is larger than sigma times the normal quantile of alpha^(1/n).",
     )
     return Table(title, columns, tuple(lines), notes)

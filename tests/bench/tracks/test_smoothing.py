@@ -173,6 +173,13 @@ def test_several_sigmas_make_several_rows(tmp_path):
     assert set(load_smoothing(tmp_path)["sigma"]) == {0.1, 0.5}
 
 
+def test_the_table_tells_the_chance_of_each_sigma(tmp_path, capsys):
+    for sigma, alpha in (("0.1", "0.2"), ("1/2", "0.001")):
+        assert smooth("--indices", "first-1", "--sigma", sigma, "--alpha", alpha, "--out", str(tmp_path)) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "wrong with a chance of at most 0.2 (sigma 1/10), 0.001 (sigma 1/2)." in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
