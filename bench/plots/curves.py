@@ -84,7 +84,8 @@ def convergence(audits: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 def corruptions(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the mean accuracy over all corruptions against their severity, a line for each defense, with intervals.
 
-    Severity 0 is the clean images. Intervals treat the corruptions of an image as one measurement.
+    Severity 0 is the clean images. Intervals treat the corruptions of an image as one measurement. Without a point is a
+    severity at which a defense lacks a corruption that another one has.
 
     Args:
         frame: rows of `bench.load_corruptions`.
@@ -94,10 +95,13 @@ def corruptions(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         UserError: no corruption was measured.
     """
     lines = []
+    every = frame[~frame["corruption"].isin(("clean", "mean")) & (frame["severity"].astype(str) != "mean")]
+    every = every.assign(severity=every["severity"].astype(int))
+    kinds = every.groupby("severity")["corruption"].nunique()
     for defense, of in frame.groupby("defense", sort=False):
         clean = of[of["corruption"] == "clean"]
-        single = of[~of["corruption"].isin(("clean", "mean")) & (of["severity"].astype(str) != "mean")]
-        means = single.groupby(single["severity"].astype(int))["accuracy"].mean()
+        groups = every[every["defense"] == defense].groupby("severity")["accuracy"]
+        means = groups.mean()[groups.size() == kinds.reindex(groups.size().index)]
         if means.empty:
             continue
         x = [*([0] if len(clean) else []), *(int(at) for at in means.index)]

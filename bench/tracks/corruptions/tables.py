@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.columns import with_columns
-from bench.report.format import interval
+from bench.report.format import ABSENT, interval
 from bench.report.plain import to_csv, to_markdown
 from bench.report.table import Table
 from bench.stats.proportions import wilson
@@ -35,7 +37,8 @@ def load_corruptions(path: str | Path) -> pd.DataFrame:
         path: the folder.
 
     Returns:
-        A row per defense, corruption and severity, and of the means over severities and over all sets.
+        A row per defense, corruption and severity, and of the means over severities and over all sets; these are NaN
+        where a defense lacks sets that another one has.
         Columns: those of `purebench columns load_corruptions`.
 
     Raises:
@@ -53,20 +56,27 @@ def _rows(folder: Path) -> list[dict[str, object]]:
     if not files:
         raise UserError(f"{folder} has no results; run purebench corruptions first")
     out = []
+    sets = Counter(group for key in {key for _, entries, _ in files for key in entries} for group in _groups(key))
     for about, entries, _ in files:
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for key, entry in entries.items():
-            kind, severity = key.split("/")
-            group_keys = [(kind, severity)] if kind == CLEAN else [(kind, severity), (kind, "mean"), ("mean", "mean")]
-            for group_key in group_keys:
-                groups.setdefault(group_key, []).append(entry)
+            for group in _groups(key):
+                groups.setdefault(group, []).append(entry)
         for (kind, severity), members in groups.items():
             right, rejected = (_mean([m[column] for m in members]) for column in ("right", "rejected"))
+            if len(members) < sets[kind, severity]:  # the mean of other defenses is over more
+                right, rejected = ([math.nan] * len(right) for _ in range(2))
             low, high = wilson(sum(right), len(right))
             row = {"defense": about["label"], "corruption": kind, "severity": severity}
             row |= {"images": len(right), "draws": about["draws"], "accuracy": sum(right) / len(right)}
             out.append({**row, "low": float(low), "high": float(high), "rejected": sum(rejected) / len(right)})
     return out
+
+
+def _groups(key: str) -> list[tuple[str, str]]:
+    """Return the (corruption, severity) of the rows that a set counts in."""
+    kind, severity = key.split("/")
+    return [(kind, severity)] if kind == CLEAN else [(kind, severity), (kind, "mean"), ("mean", "mean")]
 
 
 def _mean(lists: Sequence[Sequence[float]]) -> list[float]:
@@ -87,8 +97,10 @@ def tables(rows: Sequence[Mapping[Any, Any]], title: str) -> list[Table]:
         (r["defense"], r["corruption"], r["severity"]): interval(r["accuracy"], r["low"], r["high"], 1) for r in rows
     }
     notes = [f"accuracy in percent on {rows[0]['images']} images; intervals: Wilson, 95%, over images."]
-    if any(row["rejected"] for row in rows):
+    if any(row["rejected"] > 0 for row in rows):
         notes.append("images that a defense refuses count as wrong.")
+    if any(math.isnan(row["accuracy"]) for row in rows):
+        notes.append(f"{ABSENT}: no mean, over fewer sets than that of another defense.")
     result = [
         Table(
             f"{title}: mean over severities",

@@ -12,6 +12,7 @@ from skimage.util import random_noise
 from bench.board.defense_entry import Candidate
 from bench.cli.main import main
 from bench.evaluation.verdict import verdict
+from bench.plots import corruptions
 from bench.store.environment import versions
 from bench.store.manifest import read_manifest
 from bench.tracks.corruptions.run import CorruptionJob
@@ -140,6 +141,25 @@ def test_the_table_agrees_with_the_images(tmp_path, capsys):
     assert "mean over severities" in capsys.readouterr().out
     assert (tmp_path / "tables.md").read_text().count("## ") == 3
     assert (tmp_path / "tables.csv").read_text().startswith("defense,corruption,severity,images,draws,accuracy,low")
+
+
+def test_means_over_other_sets_are_not_set_beside_each_other(tmp_path, capsys):
+    """The second defense joins with the mildest severity alone."""
+    given = ["--corruptions", "contrast", "--indices", "first-20", "--quiet", "--draws", "1", "--out", str(tmp_path)]
+    assert main(["corruptions", "undefended", "--severities", "1", "5", *given]) == 0
+    assert main(["corruptions", "gaussian-noise", "--severities", "1", *given]) == 0
+    frame = load_corruptions(tmp_path).set_index(["defense", "corruption", "severity"])
+    means = [("contrast", "mean"), ("mean", "mean")]
+    assert frame.loc[[("undefended", *at) for at in means], "accuracy"].notna().all()
+    missing = frame.loc[[("gaussian-noise", *at) for at in means], ["accuracy", "low", "high", "rejected"]]
+    assert missing.isna().all(axis=None)
+    assert frame.loc[("gaussian-noise", "contrast", "1"), "accuracy"] > 0
+    text = (tmp_path / "tables.md").read_text()
+    assert "no mean, over fewer sets than that of another defense" in text
+    assert "refuses" not in text
+    ax = corruptions(frame.reset_index())
+    points = {of.get_label(): list(of.lines[0].get_xdata()) for of in ax.containers}
+    assert points == {"undefended": [0, 1, 5], "gaussian-noise": [0, 1]}
 
 
 def test_runs_go_on_where_they_ended(tmp_path, capsys):
