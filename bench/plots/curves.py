@@ -24,6 +24,7 @@ EFFORT = {  # what a check of an audit compares, in the order of effort
     "2× restarts": ("twice the restarts", "doubled"),
     "2× copies": ("twice the EOT copies", "doubled"),
 }
+_AUDIT = ["results", "fingerprint"]  # tell the audits of one label at one threat apart, as of two trainings
 _HEIGHT = 70
 MOST = 12  # lines of a picture
 Line = tuple[str, list[Any], list[float], Any]  # name, x, shares, ends of their intervals
@@ -65,15 +66,17 @@ def convergence(audits: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the accuracy that an attack leaves against its effort: one step, as evaluated, twice steps or copies.
 
     Args:
-        audits: rows of `bench.load_audits`.
+        audits: rows of `bench.load_audits` of one data set, norm and radius.
         ax: where to draw; None: on a new figure.
 
     Raises:
-        UserError: no audit measured it.
+        UserError: no audit measured it, or audits of several threats or data sets.
     """
     lines = effort_lines(audits)
     if not lines:
         raise UserError("no audit compares an attack with a longer one")
+    if audits[["dataset", "norm", "eps"]].drop_duplicates().shape[0] != 1:
+        raise UserError("audits of several threats or data sets; choose those of one")
     axes = _curves(ax, lines, apart=0.06, joined=False)
     axes.set_xticks(range(len(EFFORT)), [name.replace(" ", "\n", 1) for name in EFFORT])
     axes.set(ylabel="accuracy (%)")
@@ -167,9 +170,10 @@ def points_of(name: str, lines: Iterable[Line]) -> pd.DataFrame:
 
 
 def effort_lines(audits: pd.DataFrame) -> list[Line]:
-    """Return the accuracies of each defense under efforts of the attack, of those that have two."""
+    """Return the accuracies of each defense under efforts of the attack, in its last audit, of those that have two."""
     lines: list[Line] = []
-    for defense, of in audits.groupby("defense", sort=False):
+    for defense, each in audits.groupby("defense", sort=False):
+        of = each[(each[_AUDIT] == each[_AUDIT].iloc[-1]).all(axis=1)]
         numbers = dict(zip(of["check"], of["numbers"], strict=True))
         found = {at: numbers.get(check, {}).get(key) for at, (check, key) in enumerate(EFFORT.values())}
         known = {at: value for at, value in found.items() if value is not None}

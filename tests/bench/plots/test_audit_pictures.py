@@ -16,6 +16,8 @@ from bench.plots import (
     radius,
 )
 from bench.plots.checks import check_rows
+from bench.plots.curves import effort_lines
+from bench.stats.proportions import wilson
 from defenses.utils.errors import UserError
 
 RESULTS = Path(__file__).parents[3] / "results"
@@ -33,6 +35,17 @@ def test_audits(audits):
     for draw in (audit, radius, convergence):
         with pytest.raises(UserError, match=r"^no audit"):
             draw(audits.head(0))
+
+
+def test_efforts_are_of_one_audit(audits):
+    """Two trainings of a defense have an audit each; at two radii there is no picture."""
+    one = audits[audits["defense"] == audits["defense"].iloc[0]]
+    other = one.assign(fingerprint="other", numbers=[dict.fromkeys(of, 0.25) for of in one["numbers"]], n_images=7)
+    (line,) = effort_lines(pd.concat([one, other[other["check"] != "iterative against single step"]]))
+    assert line[1:3] == ([1, 2, 3], [0.25] * 3)
+    assert np.allclose(line[3], wilson(np.array([0.25] * 3) * 7, 7))
+    with pytest.raises(UserError, match="several threats or data sets"):
+        convergence(pd.concat([one, one.assign(eps="1/10")]))
 
 
 def test_checks_fail_where_their_interval_is_in_the_shade(audits):
