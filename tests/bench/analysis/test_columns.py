@@ -170,3 +170,17 @@ def test_on_the_command_line():
 def test_the_whole_glossary_as_a_frame():
     assert isinstance(bench.columns(), pd.DataFrame)
     assert not bench.columns().duplicated(["frame", "name"]).any()
+
+
+def test_what_is_said_of_intervals_and_tests_is_what_they_are():
+    """The median has no Wilson interval, and pairs have McNemar's test of majority decisions alone."""
+    said = {(c.frame, c.name): c.meaning for c in columns_of()}
+    for end in ("low", "high"):
+        assert "order statistics" in said["summary", f"median_perturbation_{end}"]
+        assert "Wilson" not in said["summary", f"median_perturbation_{end}"]
+        assert "Wilson" in said["summary", f"robust_{end}"]
+    assert "sign-flip" not in said["pairs", "p_value"]
+    assert "McNemar's exact test" in said["pairs", "p_value"]
+    assert "majority" in said["pairs", "only_a"]
+    assert "clean-label of the target's" in said["load_poisoning", "ratio"]
+    assert "a deterministic defense makes one" in said["load_corruptions", "draws"]
