@@ -28,7 +28,7 @@ def clean_accuracy(
     stochastic: bool = False,
     seed: int = 0,
 ) -> float:
-    """Return the accuracy of a model on images, in one draw.
+    """Return the accuracy of a model on images, in one draw; an image that a detector refuses counts as wrong.
 
     The model is checked as before a run: some 40 calls on a few images, and two on each batch of own code that is not
     declared random.
@@ -63,10 +63,10 @@ def clean_accuracy(
         for start in range(0, len(x), batch_size):
             batch, labels = x[start : start + batch_size].to(target), y[start : start + batch_size]
             noise = Noise.of(seed, range(start, start + len(batch)), target)
-            logits = defense.logits(batch, noise)
+            made = defense.decide(batch, noise)
             if twice:
-                refuse_random(defense, logits, defense.logits(batch, noise), type(model).__name__)
-            correct += int((logits.argmax(1).cpu() == labels).sum())
+                refuse_random(defense, made.logits, defense.logits(batch, noise), type(model).__name__)
+            correct += int(((made.logits.argmax(1) == labels.to(target)) & ~made.rejected).sum())
     return correct / len(x)
 
 

@@ -6,6 +6,7 @@ import torch
 
 from bench import benchmark, clean_accuracy, run_preset
 from defenses import UserError, load_model
+from defenses.core.noise import Noise
 from defenses.data import load_dataset
 
 
@@ -50,6 +51,16 @@ def test_integers_of_numpy():
     data, model = load_dataset("digits"), load_model("undefended")
     x, y = data.x[:6], data.y[:6]
     assert clean_accuracy(model, x.numpy(), y.numpy(), np.int64(4)) == clean_accuracy(model, x, y, 4)
+
+
+def test_a_refused_image_is_wrong_as_on_a_board():
+    data, model = load_dataset("digits"), load_model("score-norm", "digits")
+    x, y = data.x[:100], data.y[:100]
+    with torch.no_grad():
+        made = model.decide(x, Noise.of(0, 100))
+        right = made.logits.argmax(1) == y
+    assert (right & made.rejected).any()
+    assert clean_accuracy(model, x, y, 40) == int((right & ~made.rejected).sum()) / 100
 
 
 def test_images_of_half_precision():
