@@ -35,7 +35,8 @@ def compare(
     """Compare two rows of results on the same images, in every setting that has both.
 
     The difference has Bonett and Price's interval over images (`bench.stats.paired.paired_difference`); the variance
-    of draws is in the shares. If a side has several trainings, a bootstrap varies these too (`bench.stats.bootstrap`).
+    of draws is in the shares. If a side has several trainings, a bootstrap varies these too (`bench.stats.bootstrap`),
+    unless all images and trainings agree.
 
     Args:
         source: the results folder, or a frame of `load_results` or `benchmark`.
@@ -100,8 +101,9 @@ def compared(
         both = int((a.decisions & b.decisions).sum())
     if len(a.shares) > 1 or len(b.shares) > 1:
         interval = over_trainings(a.shares, b.shares, confidence=confidence, seed=seed, resamples=resamples)
-        return Comparison(a, b, planned, interval, "images resampled, trainings by Student's t", decisions, both)
+        if not np.isnan(interval.low):  # else all images and trainings agree, which has width only as below
+            return Comparison(a, b, planned, interval, "images resampled, trainings by Student's t", decisions, both)
     found = decisions if alike else None
-    shares = found or paired_difference(a.shares[0], b.shares[0], confidence=confidence)
+    shares = found or paired_difference(a.shares.mean(0), b.shares.mean(0), confidence=confidence)
     interval = Interval(shares.difference, shares.low, shares.high, shares.n)
     return Comparison(a, b, planned, interval, "Bonett and Price, paired images", decisions, both)

@@ -103,7 +103,7 @@ def _intervals(shares: Sequence[F64], confidence: float) -> tuple[F64, F64]:
     several = np.array([len(s) > 1 for s in shares])
     if several.any():
         varied = all_over_trainings(shares, confidence=confidence, resamples=RESAMPLES)
-        pairs = several[:, None] | several
+        pairs = (several[:, None] | several) & ~np.isnan(varied[0])  # NaN: nothing varies but by the choice of images
         low, high = (
             np.where(pairs, of_trainings, ends) for of_trainings, ends in zip(varied, (low, high), strict=True)
         )

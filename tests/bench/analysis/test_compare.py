@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_board import HELD, SEL, deterministic, line, result, stochastic, write
 
-from bench import summary
+from bench import leaderboard, summary
 from bench.analysis.compare import compare
 from bench.analysis.summary import WORST
 from bench.stats import paired
@@ -98,6 +98,20 @@ def test_several_trainings_vary_too(tmp_path):
     assert found.decisions is None
     assert found.difference.value == pytest.approx(8 / 18 - 0.5)
     assert found.difference.low < -0.6 < 0.4 < found.difference.high  # three trainings say little
+
+
+def test_trainings_that_all_agree_are_told_apart(tmp_path):
+    """All of 6 images against none, in two trainings each: the bootstrap has no width, and said nothing."""
+    cells = []
+    for name, right, seed in (("good", 1, 0), ("good", 1, 1), ("bad", 0, 0), ("bad", 0, 1)):
+        more = {"training_seed": seed}
+        cells += [result(line(name, "none", **more), [1] * 6), result(line(name, "apgd", **more), [right] * 6)]
+    out = write(tmp_path / "out", cells)
+    (found,) = compare(out, "good", "bad")
+    expected = paired.paired_difference([1] * 6, [0] * 6)
+    assert (found.difference.value, found.difference.low, found.difference.high) == (1, expected.low, expected.high)
+    assert found.how == "Bonett and Price, paired images"
+    assert leaderboard(out)[["defense", "rank_low", "rank_high"]].to_numpy().tolist() == [["good", 1, 1], ["bad", 2, 2]]
 
 
 def test_an_image_without_a_verdict_on_one_side_is_refused(tmp_path):
