@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.evaluation.certificates import stored as certificates
 from bench.store import audits
 from bench.store.folder import NotWritable, write_atomic
+from bench.store.manifest import read_manifest
 from bench.store.parts import attempts, damage, part_folders, sha256
 from defenses.utils.errors import UserError
 from defenses.utils.hints import warn
@@ -103,7 +104,7 @@ def _stamp(folder: Path, inputs: str) -> bytes:
 
 
 def _inputs(folder: Path) -> str:
-    """Return a digest of what tables are made of: small files, and the size and times of each file of a part."""
+    """Return a digest of what tables are made of: small files, claims, and size and times of each file of a part."""
     digest = hashlib.sha256(_VERSION.encode())
     for name in (
         "plan.jsonl",
@@ -114,8 +115,19 @@ def _inputs(folder: Path) -> str:
     ):
         if (folder / name).is_file():
             digest.update((folder / name).read_bytes())
+    for file in _claims(folder):
+        digest.update(file.read_bytes())
     for part in part_folders(folder / "parts"):
         for file in sorted(part.iterdir()):
             stat = file.stat()
             digest.update(f"{part.name}/{file.name} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns};".encode())
     return digest.hexdigest()
+
+
+def _claims(folder: Path) -> list[Path]:
+    """Return the files of the claims that tables show: beside the protocols of a board, and else none."""
+    if not read_manifest(folder).get("presets"):
+        return []
+    from bench.analysis import claim_files  # imports pydantic
+
+    return sorted(claim_files.CLAIMS.glob("*.toml"))

@@ -7,8 +7,11 @@ import pytest
 from fake_board import HELD, failed, line, recorded, result, row, stochastic, write
 
 import bench
+from bench.analysis import claim_files
 from bench.analysis.claim_files import Claim
 from bench.analysis.summary import summary
+from bench.report import tables
+from bench.report.files import current_table
 from bench.report.protocol_table import protocol_table
 from bench.report.tables import table_texts
 from bench.stats.paired import paired_difference
@@ -94,6 +97,21 @@ def test_the_table_stands_with_those_of_the_board(tmp_path):
     assert "preset adp-paper: S: D" in texts["tables.md"]
     assert "preset standard: P" in texts["tables.md"]
     assert "+50.00" in texts["tables.md"]
+
+
+def test_written_tables_follow_the_claims(tmp_path, monkeypatch):
+    """They are written anew where the claims of a later version are others."""
+    results, claims = cells(), tmp_path / "claims"
+    claims.mkdir()
+    monkeypatch.setattr(claim_files, "CLAIMS", claims)
+    monkeypatch.setattr(tables, "read_claims", lambda: claim_files.read_claims(claims))
+    folder = recorded(tmp_path / "out", results, [r.line for r in results], presets=[{"name": "adp-paper"}])
+    for robust in ("0.7", "0.6123"):
+        about = {"defense": "plain", "paper": "A paper", "kind": "claim", "dataset": "cifar10", "threat": "Linf 8/255"}
+        about |= {"robust": robust, "attack": "PGD", "source": "table 1", "evidence": "paper", "url": URL}
+        text = "".join(f"{key} = {value!r}\n" for key, value in about.items())
+        (claims / "one.toml").write_text(f"[[claims]]\n{text}")
+        assert f" {100 * float(robust):.2f} " in current_table(folder, "markdown")
 
 
 def test_the_verdict_of_k_replicates_is_that_of_the_first_draws(tmp_path):
