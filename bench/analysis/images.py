@@ -33,6 +33,7 @@ class Images:
         adversarial: the same after the attack, float32 [N, C, H, W] in [0, 1].
         labels: right classes, int64 [N].
         predictions: class that most held-out draws give the adversarial image, int64 [N]; -1: refused, or no verdict.
+            Where a minimisation attack ended outside the ball the clean image was judged, here and in `shares`.
         shares: share of held-out draws that give the right class, float64 [N] in [0, 1]; NaN: no verdict.
         index: dataset indices, int64 [N].
         sha: first 16 hex digits of `defenses.data.dataset.Dataset.sha` of the clean images, [N].
