@@ -204,7 +204,7 @@ def votes(
         parts: parts of a results folder.
         images: the records.
         clean: the draws of clean images.
-        draws: planned draws of each cell, int64 [cells]; single draws need no logits.
+        draws: planned draws of each cell, those for selection too, int64 [cells]; single draws need no logits.
         k: number of first draws that majority and mean logit take; None: all.
 
     Returns:

@@ -207,7 +207,7 @@ def _of_draws(
     one = records[(unattacked & single)[records["at"]] & (records["draws"] > 0).to_numpy()]
     of_one = one["at"].to_numpy(np.int64), one["index"].to_numpy(np.int64), one["correct"].to_numpy() > 0
     clean = clean_draws([part.only(several) for part in parts], images, group_numbers(cells, IMAGES), of_one)
-    columns = votes(parts, images, clean, cells["draws"].to_numpy(), k=k)
+    columns = votes(parts, images, clean, (cells["draws"] + cells["selection"]).to_numpy(), k=k)
     if by_rule and "majority_right" in records:
         decided = records["majority_right"].to_numpy(np.float64)
         columns["majority"] = np.where(np.isnan(decided), columns["majority"], decided)

@@ -55,6 +55,19 @@ def test_rows_name_the_attack(out):
     assert worst.loc["noisy", "clean"].tolist() == [c / 15 for c in (15, 15, 15, 15, 12, 3)]
 
 
+def test_margins_of_selection_draws_break_ties_of_a_single_held_out_draw(tmp_path):
+    """All selection draws withstand both attacks, those of the second one by less."""
+    more = {"stochastic": True, "draws": 1, "selection": SEL}
+    cells = [result(line("noisy", name, **more), [HELD] * 6, [SEL] * 6) for name in ("none", "apgd", "square")]
+    for cell, margin in zip(cells, (3.0, 2.0, 1.0), strict=True):
+        cell.draws["margin"] = np.full(len(cell.draws["draw"]), margin, np.float32)
+        kept = cell.draws["draw"] <= SEL  # one draw is held out
+        cell.draws = {name: values.filter(pa.array(kept)) if isinstance(values, pa.Array) else values[kept]
+                      for name, values in cell.draws.items()}  # fmt: skip
+        cell.records["correct"], cell.records["draws"] = np.ones(6, np.int32), np.ones(6, np.int32)
+    assert set(worst_per_image(write(tmp_path / "out", cells))["attack"]) == {"square"}
+
+
 def test_images_without_a_verdict_are_left_out(out):
     results = read_results(out)
     attack = results.cells["attack"].take(results.records["at"]).to_numpy()
