@@ -17,7 +17,7 @@ from bench.spec.view_words import status_words
 _COLUMNS = ("rank", "worst", "attack", "clean", "rob5", "audit", "certificate", "evaluations")
 _SHOWN = ("ranks", "clean-robust", "corruptions", "certified")  # pictures
 _NOTES = {
-    "deciding": "deciding: the worst attack on most of the broken images",
+    "deciding": "deciding: alone breaks the most images",
     "short": "short: fewer steps or queries than advised; the deviations have the numbers",
     "greedy": "greedy: follows one path to the nearest boundary; no robustness is reported from it alone",
     "seed known": "seed known: the attacker knows the noise of the judged draw; no candidate for the worst case",

@@ -160,9 +160,9 @@ def _attacked(row: SiteRow) -> TableCell:
 
 
 def _drop(row: SiteRow) -> TableCell:
-    clean, worst = row.values["clean_mean"], row.values["worst_mean"]
-    if clean is None or worst is None:
-        return TableCell("not run", absent=True)
+    clean, worst, targeted = row.values["clean_mean"], row.values["worst_mean"], row.values["targets"] != "none"
+    if clean is None or worst is None or targeted:  # a targeted worst case counts wrong draws too
+        return TableCell("targeted" if targeted else "not run", absent=True)
     return TableCell(percent(clean - worst, int(row.values["n_images"])), clean - worst)
 
 

@@ -74,7 +74,8 @@ def headline(board: SiteBoard, row: SiteRow) -> str:
         return f"No verdict yet: {status_words(str(values['status']))}."
     ends = interval(values["worst_low"], values["worst_high"], n)
     where = f"On {n} {setting['split']} images of {setting['dataset']}, {board.threat}"
-    texts = [f"{where}, at most {percent(mean, n)} % {ends} stay right."]
+    holds = "stay right" if setting["targets"] == "none" else "do not give the target"
+    texts = [f"{where}, at most {percent(mean, n)} % {ends} {holds}."]
     if row.ranked:
         low, high = values["rank_low"], values["rank_high"]
         of = sum(other.ranked for other in board.rows)

@@ -238,3 +238,14 @@ def test_a_row_without_an_entry_says_why(tmp_path):
         assert not (tmp_path / f"site/r/{folder.name}/{label}.json").exists()
         assert str(caught.value).replace(str(folder), folder.name) in source
         assert f"{label}.csv" in source
+
+
+def test_a_targeted_worst_case_is_no_share_of_right_images(tmp_path):
+    """It counts draws that do not give the target, so that clean accuracy less it means nothing."""
+    for name, targets in (("any", "none"), ("goal", "next")):
+        board = write(tmp_path / name, deterministic(targets=targets))
+        build_site([board], tmp_path / f"site-{name}", gallery=0)
+        (row,) = (tmp_path / f"site-{name}").glob("b/*/plain.html")
+        text, shown = row.read_text(), (row.parent / "index.html").read_text()
+        assert ("stay right" in text, "do not give the target" in text) == (targets == "none", targets == "next")
+        assert ('data-k="drop"' in shown) == (targets == "none")
