@@ -117,7 +117,7 @@ def _rows(group: Group, trainings: int, manifest: Manifest, claims: list[Claim])
         for of, side in sides.items():
             values |= _ends(of, side.interval())
         values |= _ends("weakness", _difference(own, full))
-        status = "; ".join(filter(None, (own.problem, full.problem))) or "ok"
+        status = "; ".join(filter(None, (own.problem, full.problem, *_without(group, protocol)))) or "ok"
         yield values | {"status": status, "left_out": _left_out(group, protocol)}
 
 
@@ -128,9 +128,14 @@ def _protocols(group: Group) -> list[str]:
 
 def _full(group: Group) -> _Side:
     """Return the worst case of `standard`; on a defense that did not meet it, of the board's own attacks."""
+    return _worst(group, _full_protocol(group), CLEAN, TRANSFER)
+
+
+def _full_protocol(group: Group) -> str:
+    """Return `standard`; of a defense that did not meet it "", the protocol of the board's own attacks."""
     attacks = [row for row in group.needed if row.attack not in (*NULLS, TRANSFER) and not row.seed_known]
     met = {protocol_of(row.attack) for row in attacks}
-    return _worst(group, "" if "" in met and FULL not in met else FULL, CLEAN, TRANSFER)
+    return "" if "" in met and FULL not in met else FULL
 
 
 def points_by_defense(results: Results) -> dict[tuple[str, ...], dict[str, Points]]:
@@ -186,6 +191,13 @@ def _protocol(claim: Claim) -> tuple[str, ...]:
 def _left_out(group: Group, protocol: str) -> str:
     """Return which attacks of a preset know the judged draw; "" without any."""
     return ", ".join(dict.fromkeys(r.attack for r in group.rows if r.seed_known and protocol_of(r.attack) == protocol))
+
+
+def _without(group: Group, protocol: str) -> Iterator[str]:
+    """Yield the attacks of both protocols that can run on no defense here, and are no part of a worst case."""
+    for row in group.attacks:
+        if protocol_of(row.attack) in (protocol, _full_protocol(group)) and row not in group.needed:
+            yield f"without {row.attack}: {row.status}"
 
 
 def _worst(group: Group, what: str, *also: str) -> _Side:

@@ -74,6 +74,16 @@ def test_without_a_claim_or_a_verdict(tmp_path):
     assert "no claim" in cells_of_table
 
 
+def test_an_attack_that_no_defense_supports_is_told_of(tmp_path):
+    """The numbers are of the others, as in tables, and do not pass for those of the whole protocol."""
+    gone = [failed(line("plain", f"{of}: x"), "unsupported", "needs L2") for of in ("adp-paper", "standard")]
+    (found,) = bench.reproduction(write(tmp_path, [*cells(), *gone]), [CLAIM]).to_dict("records")
+    assert found["status"] == (
+        "without adp-paper: x: unsupported: needs L2; without standard: x: unsupported: needs L2"
+    )
+    assert (found["own"], found["full"]) == (4 / 6, 1 / 6)
+
+
 def test_boards_without_protocols_have_no_rows(tmp_path):
     assert bench.reproduction(write(tmp_path, stochastic()), [CLAIM]).empty
     assert bench.reproduction([], [CLAIM]).empty
