@@ -75,8 +75,8 @@ def reproduction(results: Paths, claims: Iterable[Claim] | None = None) -> pd.Da
     Returns:
         A row per defense and preset, `standard` apart, whose attacks met it on a board with [[protocol]], beside what
         `standard`, or without it the board's own attacks, leave; a training of a defense has rows of its own. The claim
-        is that on the defense in the paper of the preset. What is unknown is NaN or "". Columns: those of `purebench
-        columns reproduction`.
+        is that on the defense in the paper of the preset. What is unknown is NaN or "".
+        Columns: those of `purebench columns reproduction`.
 
     Raises:
         UserError: no results there, or a damaged file.
