@@ -102,6 +102,7 @@ def compared(
     if len(a.shares) > 1 or len(b.shares) > 1:
         interval = over_trainings(a.shares, b.shares, confidence=confidence, seed=seed, resamples=resamples)
         if not np.isnan(interval.low):  # else all images and trainings agree, which has width only as below
+            interval = replace(interval, low=max(-1.0, interval.low), high=min(1.0, interval.high))
             return Comparison(a, b, planned, interval, "images resampled, trainings by Student's t", decisions, both)
     found = decisions if alike else None
     shares = found or paired_difference(a.shares.mean(0), b.shares.mean(0), confidence=confidence)

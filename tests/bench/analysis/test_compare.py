@@ -114,6 +114,16 @@ def test_trainings_that_all_agree_are_told_apart(tmp_path):
     assert leaderboard(out)[["defense", "rank_low", "rank_high"]].to_numpy().tolist() == [["good", 1, 1], ["bad", 2, 2]]
 
 
+def test_no_difference_of_accuracies_exceeds_one(tmp_path):
+    """Two trainings that differ much: Student's t of one degree of freedom reaches further."""
+    cells = []
+    for name, right, seed in (("at", [1] * 6, 0), ("at", [0, 0, 0, 0, 0, 1], 1), ("other", [0] * 6, 0)):
+        more = {"training_seed": seed}
+        cells += [result(line(name, "none", **more), [1] * 6), result(line(name, "apgd", **more), right)]
+    (found,) = compare(write(tmp_path / "out", cells), "at", "other")
+    assert (found.difference.low, found.difference.high) == (-1, 1)
+
+
 def test_an_image_without_a_verdict_on_one_side_is_refused(tmp_path):
     gap = result(line("other", "apgd"), [1] * 6, problems=["", "", "boom", "", "", ""])
     out = write(tmp_path / "out", [*deterministic(), gap])
