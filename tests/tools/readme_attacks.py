@@ -18,14 +18,14 @@ def _points(folder: str, a: str, b: str) -> str:
 
 def adaptive_cost() -> str:
     """Return accuracy and evaluations of `bench:adaptive` and of longer attacks, and its paired difference to each."""
-    folder, ours = "adaptive-cost", "bench:adaptive"
-    frame = summary(folder)
-    rows = []
-    for _, row in frame[(frame["evaluations_per_image"] > 0) & (frame["attack"] != WORST)].iterrows():
-        defense, attack = row["defense"], row["attack"]
-        base = f"{ours}, BPDA" if "BPDA" in attack else ours
-        points = "–" if attack == base else _points(folder, f"{defense}@{base}", f"{defense}@{attack}")
-        rows.append((defense, attack, share(row), f"{row['evaluations_per_image']:,.0f}", points))
+    ours, rows = "bench:adaptive", []
+    for folder, data in (("adaptive-cost", ""), ("adaptive-cost-mnist", ", MNIST")):
+        frame = summary(folder)
+        for _, row in frame[(frame["evaluations_per_image"] > 0) & (frame["attack"] != WORST)].iterrows():
+            defense, attack = row["defense"], row["attack"]
+            base = f"{ours}, BPDA" if "BPDA" in attack else ours
+            points = "–" if attack == base else _points(folder, f"{defense}@{base}", f"{defense}@{attack}")
+            rows.append((f"{defense}{data}", attack, share(row), f"{row['evaluations_per_image']:,.0f}", points))
     return table(("defense", "attack", "accuracy", "evaluations an image", "bench:adaptive less it [95 %]"), rows)
 
 
