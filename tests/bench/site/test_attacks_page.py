@@ -13,13 +13,6 @@ from bench.site.build import build_site
 from bench.spec.view_words import view_words
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    out = tmp_path_factory.mktemp("site")
-    build_site(COMMITTED, out / "site")
-    return out / "site"
-
-
 def sections(source):
     """Of each attack: (name, text above the table, [(defense, view, share, texts of the cells)])."""
     for part in source.split("<h2 ")[1:]:

@@ -40,10 +40,9 @@ def test_the_same_bytes_are_built_again_and_nothing_is_written_twice(results, tm
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")} == times
 
 
-def test_a_repeated_build_of_the_committed_results_is_short(tmp_path):
-    build_site(COMMITTED, tmp_path / "site")
+def test_a_repeated_build_of_the_committed_results_is_short(site):
     before = time.process_time()
-    build_site(COMMITTED, tmp_path / "site")
+    build_site(COMMITTED, site)
     assert time.process_time() - before < 3
 
 

@@ -21,10 +21,8 @@ from bench.stats.proportions import wilson
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    out = tmp_path_factory.mktemp("site")
-    build_site(COMMITTED, out / "site", gallery=0)
-    return (out / "site/claims.html").read_text()
+def source(site):
+    return (site / "claims.html").read_text()
 
 
 def lines(source):

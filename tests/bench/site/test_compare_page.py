@@ -13,13 +13,6 @@ from bench import load_results, pairs
 from bench.site.build import build_site
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    out = tmp_path_factory.mktemp("site")
-    build_site(COMMITTED, out / "site", gallery=0)
-    return out / "site"
-
-
 def lines(source):
     """Of each pair: (labels, attributes of its row, texts of its cells, attributes of the difference)."""
     for text in re.findall(r"<tr data-pair.*?</tr>", source, re.DOTALL):

@@ -24,13 +24,6 @@ from bench.spec.view_words import view_words
 AUDIT = COMMITTED[0]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    out = tmp_path_factory.mktemp("site")
-    build_site(COMMITTED, out / "site")
-    return out / "site"
-
-
 def matrix(source):
     """Rows of the table: {index: (state, label, texts of the cells)}, and the titles of the attacks."""
     table = source.partition('<table id="images"')[2].partition("</table>")[0]

@@ -26,13 +26,6 @@ from defenses.utils.errors import UserError
 AUDITED = COMMITTED[0]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    out = tmp_path_factory.mktemp("site")
-    build_site(COMMITTED, out / "site", gallery=0)
-    return out / "site"
-
-
 def labels(folder):
     """Labels of a board with their pages, in the order of the leaderboard."""
     names = list(dict.fromkeys(summary(folder)["defense"]))
