@@ -10,7 +10,7 @@ import numpy as np
 
 from defenses.utils.arrays import F32, U8
 
-SIDE, BYTES = 96, 150_000  # pixels of a larger picture after scaling, and bytes of a sheet, at most
+SIDE, BYTES = 96, 120_000  # pixels of a larger picture after scaling, and bytes of a sheet, at most
 ACROSS = 8  # images side by side in a sheet
 GREY = 128  # no difference
 GAP = 1  # pixels between two panels of an image
