@@ -75,6 +75,13 @@ def test_texts_and_images_are_left_as_they_are():
     assert compact(image) == image
 
 
+def test_groups_that_change_nothing_are_left_out():
+    svg = '<svg>\n<g id="a">\n<g clip-path="url(#c)">\n<g>\n<path d="M 0 0"/>\n</g>\n</g>\n<g id="b" style="x">'
+    assert compact(f"{svg}<text>a</text></g>\n</g>\n</svg>") == (
+        '<svg>\n<g clip-path="url(#c)">\n<path d="M 0 0"/>\n</g>\n<g id="b" style="x"><text>a</text></g>\n</svg>'
+    )
+
+
 def test_claims_of_all_boards_are_at_most_60_kB():
     table = bench.claims_table(RESULTS / "mnist-defenses")
     known = table[table["claimed_robust"].notna() & table["measured_robust"].notna()]

@@ -5,11 +5,14 @@ import re
 
 import pytest
 from fake_board import deterministic, line, result, stochastic, write
-from site_pages import COMMITTED, Page, many, write_board_pages
+from site_pages import COMMITTED, Page, many
 
 from bench import load_results, summary
 from bench.analysis.caveats import split_warnings
+from bench.site.attacks_page import attacks_page
 from bench.site.build import build_site
+from bench.site.collect import collect
+from bench.site.plots import Plots
 from bench.spec.view_words import view_words
 
 
@@ -109,9 +112,10 @@ def test_what_is_unlike_stands_in_its_own_row(tmp_path):
 
 
 def test_a_large_board_has_a_page_that_can_be_opened(tmp_path):
-    page = write_board_pages(many(tmp_path / "many", 200, 30), tmp_path / "site") / "attacks.html"
-    assert page.stat().st_size < 1_500_000
-    assert "lines; the others are on the pages of their defenses." in page.read_text()
+    site = collect([many(tmp_path / "many", 200, 30)], "t", gallery=0, compared=False)
+    page = attacks_page(site, site.boards[0], Plots())
+    assert len(page.encode()) < 1_500_000
+    assert "lines; the others are on the pages of their defenses." in page
 
 
 def test_a_row_leads_to_its_attacks(tmp_path):
