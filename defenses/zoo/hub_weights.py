@@ -45,7 +45,7 @@ def _copy(name: str) -> Path:
         raise UserError(f"{name} needs the library huggingface_hub; install it: pip install huggingface_hub") from None
     try:
         folder = Path(snapshot_download(found[1], revision=found[2], allow_patterns=list(_FILES)))
-    except (OSError, ValueError) as error:  # all of the library's own are of these
+    except Exception as error:  # of the network, the file system, or the library's cache
         reason = " ".join(str(error).split())[:200]
         remedy = "name a repository that is there, with a network or after an earlier download"
         raise UserError(f"{name} cannot be read ({type(error).__name__}: {reason}); {remedy}") from None

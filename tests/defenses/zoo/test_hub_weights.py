@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from boards import ROOT, purebench, purebench_here
+from huggingface_hub.errors import CorruptedCacheException
 
 from defenses.zoo import hub_weights
 from defenses.zoo.hub_weights import folder_of, split_roots
@@ -117,6 +118,15 @@ def test_what_cannot_be_had_is_one_line(hub, tmp_path, root, words):
     (line,) = done.stderr.splitlines()
     assert words in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_download_that_breaks_off_is_one_line(hub, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise CorruptedCacheException("the connection was lost")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", broken)
+    (line,) = run(tmp_path, "hf:someone/weights").stderr.splitlines()
+    assert "cannot be read (CorruptedCacheException: the connection was lost)" in line
 
 
 def test_a_file_that_is_not_that_of_its_description_is_refused(hub, tmp_path):
