@@ -8,6 +8,7 @@ from bench.cli.arguments import add_data_root, add_device, add_out, add_paramete
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.paths import cache_dir
 from defenses.zoo.cards import card, list_models
+from defenses.zoo.hub_weights import is_on_hub
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -34,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise unknown("recipe", arguments.name, trainable)
     if arguments.stability and arguments.name != "ebm-mcmc":
         raise UserError(f"--stability is about the chains of ebm-mcmc; {arguments.name} has none")
+    if is_on_hub(arguments.out):
+        raise UserError(f"nothing is written to {arguments.out}; name a folder with --out, and upload it")
     import torch
 
     from defenses.training.stability import write_stability

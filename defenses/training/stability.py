@@ -17,7 +17,7 @@ from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, write_whole
 from defenses.utils.json_values import Json
 from defenses.zoo.checkpoints import load_network, read_sidecar
-from defenses.zoo.weight_paths import find_weights
+from defenses.zoo.weight_paths import find_weights, folder_beside
 
 
 @torch.no_grad()
@@ -144,10 +144,13 @@ def write_stability(dataset: str, *, root: Path | str | None = None, data_root: 
 
     Returns:
         <weights>/<dataset>/ebm-mcmc.stability.json.
+
+    Raises:
+        UserError: no such weights, or those of a repository of the hub.
     """
     path = find_weights("ebm-mcmc", dataset, root)
     side = read_sidecar(path)
-    make_folder(path.parent)
+    make_folder(folder_beside(path, root, "the report", "--out"))
     eps, purification = side["recipe"]["objective"]["eps"], side["recipe"]["deploy"]["steps"]
     report = stability(
         load_network("ebm-mcmc", dataset, roles=["energy of images in [-1, 1]"], root=root),

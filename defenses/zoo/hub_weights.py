@@ -25,7 +25,12 @@ def folder_of(root: Path | str) -> Path:
     Raises:
         UserError: no such repository, or neither a network nor an earlier copy.
     """
-    return _copy(str(root)) if str(root).startswith("hf:") else Path(root)
+    return _copy(str(root)) if is_on_hub(root) else Path(root)
+
+
+def is_on_hub(root: Path | str | None) -> bool:
+    """Return True if a folder of weights is a repository of the hub."""
+    return str(root).startswith("hf:")
 
 
 def split_roots(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from defenses.utils.names import is_plugin
 from defenses.utils.parameters import as_number
 from defenses.utils.paths import cache_dir, data_root
 from defenses.zoo.cards import list_models
-from defenses.zoo.hub_weights import folder_of, split_roots
+from defenses.zoo.hub_weights import folder_of, is_on_hub, split_roots
 
 _ONLY_IN_CLONES = ("cifar10",)  # weights that the wheel leaves out
 _PACKAGED = Path(__file__).parents[1] / "weights"
@@ -24,7 +24,11 @@ def chosen_roots(root: Path | str | None) -> list[Path]:
 
     A root may be a repository of the Hugging Face hub, see `defenses.zoo.hub_weights.folder_of`.
     """
-    return [folder_of(name) for name in ([root] if root else split_roots(os.environ.get("PUREBENCH_WEIGHTS", "")))]
+    return [folder_of(name) for name in _named(root)]
+
+
+def _named(root: Path | str | None) -> list[Path | str]:
+    return [root] if root else [*split_roots(os.environ.get("PUREBENCH_WEIGHTS", ""))]
 
 
 def weight_roots(root: Path | str | None) -> list[Path]:
@@ -96,6 +100,24 @@ def shipped(networks: Callable[[str], Iterable[str]]) -> list[str]:
         for folder in folders
         if all((folder / f"{name}.safetensors").is_file() for name in networks(folder.name))
     ]
+
+
+def folder_beside(weights: Path, root: Path | str | None, what: str, option: str = "--weights-root") -> Path:
+    """Return the folder of weights, to keep a file there.
+
+    Args:
+        weights: from `find_weights`.
+        root: as there.
+        what: the file, for the message.
+        option: of the command that names `root`, for the message.
+
+    Raises:
+        UserError: it is the copy of a repository of the hub, or `root` names one.
+    """
+    for name in filter(is_on_hub, _named(root)):
+        if root or weights.is_relative_to(folder_of(name)):
+            raise UserError(f"{what} is kept beside the weights, not in {name}; name a copy of it with {option}")
+    return weights.parent
 
 
 def make_again(path: Path) -> str:

@@ -19,7 +19,7 @@ from defenses.utils.files import write_whole
 from defenses.utils.json_values import Json
 from defenses.zoo.cards import card
 from defenses.zoo.checkpoints import weights_hash
-from defenses.zoo.weight_paths import find_weights
+from defenses.zoo.weight_paths import find_weights, folder_beside
 
 
 def tune(
@@ -99,6 +99,5 @@ def _place(grid: Grid, root: Path | None) -> tuple[Path, Mapping[str, str]]:
     if not names:
         raise UserError(f'"{grid.defense}" has no weights to keep a table beside; measure it on a board')
     hashes = {name: weights_hash(name, grid.dataset, root) for name in names}
-    if str(root).startswith("hf:"):
-        raise UserError(f"the table is kept beside the weights, not in {root}; name a copy of it with --weights-root")
-    return find_weights(names[0], grid.dataset, root).parent / f"{grid.defense}.tune.json", hashes
+    folder = folder_beside(find_weights(names[0], grid.dataset, root), root, "the table")
+    return folder / f"{grid.defense}.tune.json", hashes

@@ -95,6 +95,28 @@ def test_a_table_of_candidates_is_not_kept_on_the_hub(hub):
     assert "name a copy of it with --weights-root" in done.stderr
 
 
+def test_no_file_is_kept_in_the_copy_that_the_variable_names(hub, monkeypatch):
+    for ending in ("json", "safetensors"):
+        (hub / f"adp-of-hub.{ending}").rename(hub / f"adp.{ending}")
+        shutil.copy(ROOT / f"defenses/weights/digits/ebm-mcmc.{ending}", hub)
+    monkeypatch.setenv("PUREBENCH_WEIGHTS", "hf:someone/weights")
+    held = {*hub.iterdir()}
+    tune = ("tune", "adp", "--grid", "sigma=1/4", "--eps", "1/5")
+    for option, command in (("--weights-root", tune), ("--out", ("train", "ebm-mcmc", "--stability"))):
+        done = purebench_here(*command)
+        assert done.returncode == 2
+        assert f"not in hf:someone/weights; name a copy of it with {option}" in done.stderr
+    assert {*hub.iterdir()} == held
+
+
+def test_a_training_is_not_written_to_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = purebench_here("train", "pgd-at", "--out", "hf:someone/weights")
+    assert done.returncode == 2
+    assert "nothing is written to hf:someone/weights; name a folder with --out" in done.stderr
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_variable_names_repositories_too(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("PUREBENCH_WEIGHTS", f"{tmp_path}{os.pathsep}hf:someone/weights")
     done = purebench_here(
