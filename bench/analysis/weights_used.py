@@ -10,7 +10,7 @@ from typing import Any
 from defenses.utils.errors import UserError
 from defenses.utils.names import is_zoo
 from defenses.zoo.checkpoints import read_sidecar
-from defenses.zoo.weight_paths import seeded, weight_roots
+from defenses.zoo.weight_paths import described_roots, seeded
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def name_and_weights(fingerprints: Iterable[Mapping[str, Any]], dataset: str) ->
 
 def _imported(file: str, sha: str, dataset: str) -> list[str]:
     """Return the hash of the published file that weights were imported from, while their sidecar is there."""
-    for folder in weight_roots(None):
+    for folder in described_roots():
         with suppress(UserError):
             side = read_sidecar(folder / dataset / f"{file}.safetensors")
             recipe = side.get("recipe")

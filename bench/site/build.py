@@ -22,7 +22,7 @@ from bench.site.sources import sources_of
 from bench.store.kinds import Paths, paths_of
 from bench.store.parts import damage, part_folders
 from defenses.utils.errors import UserError
-from defenses.zoo.weight_paths import weight_roots
+from defenses.zoo.weight_paths import described_roots
 
 if TYPE_CHECKING:
     from bench.site.plots import Plots
@@ -270,7 +270,7 @@ def _code() -> str:
     digest = hashlib.sha256(" ".join(version(name) for name in _LIBRARIES).encode())
     roots = [Path(package.__file__ or "").parent for package in (bench, defenses, leaderboards)]
     files = [file for root in roots for pattern in _CODE for file in root.rglob(pattern)]
-    files += [file for root in weight_roots(None) for file in Path(root).rglob("*.json")]
+    files += [file for root in described_roots() for file in Path(root).rglob("*.json")]
     for file in sorted(set(files)):
         digest.update(file.name.encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())

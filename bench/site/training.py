@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from defenses.zoo.weight_paths import weight_roots
+from defenses.zoo.weight_paths import described_roots
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Training:
 def trainings() -> dict[str, Training]:
     """Return the trainings of all weights that have a description, by the sha256 of the weights."""
     found: dict[str, Training] = {}
-    for file in (file for root in weight_roots(None) for file in sorted(Path(root).glob("*/*.json"))):
+    for file in (file for root in described_roots() for file in sorted(Path(root).glob("*/*.json"))):
         try:
             described = json.loads(file.read_bytes())
         except (OSError, ValueError):  # of a folder of the user; its weights have no description then

@@ -28,6 +28,15 @@ def folder_of(root: Path | str) -> Path:
     return _copy(str(root)) if is_on_hub(root) else Path(root)
 
 
+@functools.cache
+def folder_at_hand(root: str) -> Path | None:
+    """Return `folder_of(root)`; None if it cannot be had, without another try: a missing network takes long."""
+    try:
+        return folder_of(root)
+    except UserError:
+        return None
+
+
 def is_on_hub(root: Path | str | None) -> bool:
     """Return True if a folder of weights is a repository of the hub."""
     return str(root).startswith("hf:")

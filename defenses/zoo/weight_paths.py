@@ -13,7 +13,7 @@ from defenses.utils.names import is_plugin
 from defenses.utils.parameters import as_number
 from defenses.utils.paths import cache_dir, data_root
 from defenses.zoo.cards import list_models
-from defenses.zoo.hub_weights import folder_of, is_on_hub, split_roots
+from defenses.zoo.hub_weights import folder_at_hand, folder_of, is_on_hub, split_roots
 
 _ONLY_IN_CLONES = ("cifar10",)  # weights that the wheel leaves out
 _PACKAGED = Path(__file__).parents[1] / "weights"
@@ -34,6 +34,15 @@ def _named(root: Path | str | None) -> list[Path | str]:
 def weight_roots(root: Path | str | None) -> list[Path]:
     """Return the folders to search for weights: `chosen_roots`, the package, `cache_dir()`."""
     return [*chosen_roots(root), _PACKAGED, cache_dir()]
+
+
+def described_roots() -> list[Path]:
+    """Return the folders of `weight_roots(None)` at hand, to read what is known of weights that results are of.
+
+    Results are read without their weights: a repository of the hub that cannot be had is left out.
+    """
+    found = (folder_at_hand(str(name)) for name in _named(None))
+    return [*(folder for folder in found if folder), _PACKAGED, cache_dir()]
 
 
 def seeded(name: str, training_seed: int | None) -> str:

@@ -40,9 +40,11 @@ def hub(tmp_path, monkeypatch):
             shutil.copy(ROOT / f"defenses/weights/digits/{name}.{ending}", copy / f"{name}-of-hub.{ending}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    hub_weights._copy.cache_clear()
+    for function in (hub_weights._copy, hub_weights.folder_at_hand):
+        function.cache_clear()
     yield copy
-    hub_weights._copy.cache_clear()
+    for function in (hub_weights._copy, hub_weights.folder_at_hand):
+        function.cache_clear()
 
 
 def run(tmp_path, root, *, classifier="undefended-of-hub"):
@@ -115,6 +117,14 @@ def test_a_training_is_not_written_to_the_hub(tmp_path, monkeypatch):
     assert done.returncode == 2
     assert "nothing is written to hf:someone/weights; name a folder with --out" in done.stderr
     assert not [*tmp_path.iterdir()]
+
+
+def test_results_are_read_without_the_repository_that_the_variable_names(hub, tmp_path, monkeypatch):
+    assert run(tmp_path, "hf:someone/weights").returncode == 0
+    monkeypatch.setenv("PUREBENCH_WEIGHTS", "hf:someone/other")
+    for command in (("table",), ("claims",), ("site", "--out", tmp_path / "site")):
+        done = purebench_here(command[0], tmp_path / "out", *command[1:])
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_variable_names_repositories_too(hub, tmp_path, monkeypatch):
