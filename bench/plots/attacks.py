@@ -183,12 +183,13 @@ def majority_curves(
     """
     if records["targets"].ne("none").any():
         return pd.DataFrame(columns=_CURVE)
-    here = {name: records[name].iloc[0] for name in ("defense", "norm", "eps") if name in votes}
-    cast = public(votes)[votes["held_out"].astype(bool) & (votes[list(here)] == pd.Series(here)).all(axis=1)]
+    ours = votes["held_out"].astype(bool)
+    for name in ("defense", "norm", "eps"):
+        ours &= votes[name] == records[name].iloc[0] if name in votes else True
+    cast = dict(iter(votes[ours].groupby(["attack", "view"], sort=False, observed=True)))
     rows = []
     for name, of in _lines(records, attacks):
-        key = of[["attack", "view"]].iloc[0]
-        of_attack = cast[(cast["attack"] == key["attack"]) & (cast["view"] == key["view"])]
+        of_attack = public(cast.get(tuple(of[["attack", "view"]].iloc[0]), votes.head(0)))
         of_attack = of_attack.sort_values(["training_seed", "image", "draw"], kind="stable")
         by_image = of_attack.groupby(["training_seed", "image"])
         count = int(by_image.size().min()) if len(of_attack) else 0

@@ -52,7 +52,7 @@ def name_points(ax: Axes, x: Any, y: Any, names: Sequence[str]) -> list[str]:
         numbers = {i: str(n) for n, i in enumerate((i for i, tried in tries.items() if tried == _NUMBER), 1)}
         without = [names[i] for i, tried in tries.items() if tried == _NOTHING]
         note = _note(ax, [f"{n} {shortened(names[i], _LENGTH)}" for i, n in numbers.items()], without, height)
-        figure.draw_without_rendering()
+        _lay_out(figure)
         room = _Room.of(ax)
         texts = {i: numbers.get(i, shortened(names[i], _LENGTH)) for i, tried in tries.items() if tried != _NOTHING}
         drawn = {i: room.place(ax, values[i], text, far=i in numbers) for i, text in texts.items()}
@@ -62,6 +62,14 @@ def name_points(ax: Axes, x: Any, y: Any, names: Sequence[str]) -> list[str]:
         for artist in [*note, *(artist for artists in drawn.values() for artist in artists)]:
             artist.remove()
         tries |= {i: tries[i] + 1 for i, artists in drawn.items() if not artists}
+
+
+def _lay_out(figure: Any) -> None:
+    """Give the axes of a figure their places, as a drawing does."""
+    for axes in figure.axes:
+        axes.get_xlim(), axes.get_ylim()  # limits that follow the data are found when asked for
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
 
 
 @dataclass

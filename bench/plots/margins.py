@@ -38,8 +38,6 @@ def margins(bins: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if bins.empty:
         raise UserError("no image has the margins of the clean and of the attacked one")
     axes = axes_of(ax, _HEIGHT)
-    if ax is None:
-        place(axes, left=11.5)
     edges = [*bins["from"], bins["to"].iloc[-1]]
     axes.stairs(percent(bins["worst"]), edges, color=COLOURS[1], alpha=0.15, fill=True, linewidth=0)
     for name, (label, colour, dash) in _LINES.items():
@@ -51,6 +49,8 @@ def margins(bins: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if max(map(abs, edges)) >= _LARGE:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend_above(axes)
+    if ax is None:
+        place(axes, left=11.5)
     return axes
 
 

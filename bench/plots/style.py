@@ -68,6 +68,7 @@ _RC: Any = {  # matplotlib types it by a literal of all names
 }
 
 _asked: ContextVar[float | None] = ContextVar("width", default=None)  # of new figures, millimetres
+_LABEL = 18.0  # points from the axes to the label below the numbers
 _as_file: ContextVar[bool] = ContextVar("as file", default=False)  # nobody draws on new figures any more
 _LEGEND_ROW = 3.9  # millimetres
 _ROOM = 9.5  # characters of a label in half an inch
@@ -121,7 +122,7 @@ def place(ax: Axes, *, left: float, legend: int = 1) -> None:
     """Place the axes of a new figure for a file by the known lengths of their texts; a layout takes two drawings.
 
     Args:
-        ax: the only axes, with a label below them.
+        ax: the only axes, with a label below them, and on their left if they have one.
         left: room for the texts on their left, millimetres.
         legend: rows of the legend above them.
     """
@@ -132,6 +133,10 @@ def place(ax: Axes, *, left: float, legend: int = 1) -> None:
     right, bottom, top = 3.0, 10.5, 4.1 + _LEGEND_ROW * legend
     figure.set_layout_engine("none")
     ax.set_position((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
+    # Where matplotlib puts labels itself, it measures the numbers along both axes for it.
+    ax.xaxis.set_label_coords(0.5, -_LABEL * 25.4 / 72 / (height - bottom - top))
+    if not ax.get_ylabel():
+        ax.yaxis.set_label_coords(0.0, 0.5)
 
 
 def keep_places(figure: Figure) -> None:
