@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bench.site.gallery import Gallery, Shown
 
 _SIDE = 64  # least pixels of a screen across a panel
-_PANELS = Markup('<svg width="{width}" height="{height}" viewBox="{box}" aria-hidden="true">{sheet}</svg>')
-_SHEET = Markup('<image id="{id}" href="../../i/{name}.png" width="{width}" height="{height}"/>')
-_AGAIN = Markup('<use href="#{}"/>')  # a third of the length
 
 
 def figures(
@@ -48,16 +45,15 @@ def _figure(gallery: Gallery, image: int, norm: str, links: Mapping[int, str], s
         return Markup()
     times = max(1, -(-_SIDE // min(sheet.width, sheet.height)))  # whole: every pixel is as large
     (all_width, all_height), (x, y) = sheet.size, sheet.place(image)
-    whole = _AGAIN.format(sheet_id)
+    whole = f'<use href="#{sheet_id}"/>'  # a third of the length
     if image == 0:
-        whole = _SHEET.format(id=sheet_id, name=gallery.name, width=all_width, height=all_height)
-    panels = _PANELS.format(
-        width=times * sheet.across,
-        height=times * sheet.height,
-        box=f"{x} {y} {sheet.across} {sheet.height}",
-        sheet=whole,
+        size = f'width="{all_width}" height="{all_height}"'
+        whole = f'<image id="{sheet_id}" href="../../i/{gallery.name}.png" {size}/>'
+    box = f"{x} {y} {sheet.across} {sheet.height}"
+    size = f'width="{times * sheet.across}" height="{times * sheet.height}"'
+    name = f"image {shown.index}"
+    name = f'<a href="{escape(links[shown.index])}">{name}</a>' if shown.index in links else name
+    return Markup(
+        f'<figure><svg {size} viewBox="{box}" aria-hidden="true">{whole}</svg>'
+        f"<figcaption>{name}: {escape(caption(shown, norm))}</figcaption></figure>"
     )
-    name = Markup("image {}").format(shown.index)
-    name = Markup('<a href="{}">{}</a>').format(links[shown.index], name) if shown.index in links else name
-    text = Markup("{}: {}").format(name, caption(shown, norm))
-    return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(panels, text)

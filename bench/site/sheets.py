@@ -57,10 +57,12 @@ def sheet_of(clean: Sequence[F32] | None, adversarial: Sequence[F32], scale: flo
         adversarial: the same after the attack, at least one.
         scale: difference that is shown black or white, in (0, 1].
     """
-    panels = [[pixels(image)] for image in adversarial]
+    attacked = np.stack(adversarial)  # at once: images are small and many
+    shown = [pixels(attacked)]
     if clean is not None:
-        pairs = zip(clean, adversarial, strict=True)
-        panels = [[pixels(c), pixels(a), difference(c, a, scale)] for c, a in pairs]
+        before = np.stack(clean)
+        shown = [pixels(before), *shown, difference(before, attacked, scale)]
+    panels = list(zip(*shown, strict=True))
     count = len(panels)
     while True:
         png = _png(panels[:count])
@@ -71,22 +73,20 @@ def sheet_of(clean: Sequence[F32] | None, adversarial: Sequence[F32], scale: flo
 
 
 def pixels(image: F32) -> U8:
-    """Return an image as bytes, uint8 [H, W, C]."""
-    found: U8 = np.round(255 * np.clip(np.nan_to_num(image), 0, 1)).astype(np.uint8).transpose(1, 2, 0)
-    return found
+    """Return an image [C, H, W], or several [N, C, H, W], as bytes, uint8 [H, W, C] or [N, H, W, C]."""
+    return np.moveaxis(np.round(255 * np.clip(np.nan_to_num(image), 0, 1)).astype(np.uint8), -3, -1)
 
 
 def difference(clean: F32, adversarial: F32, scale: float) -> U8:
     """Return a difference as bytes, uint8 [H, W, C]: `GREY` is none, 1 and 255 are -scale and +scale or more.
 
     Args:
-        clean: image [C, H, W] in [0, 1].
+        clean: image [C, H, W] in [0, 1], or several [N, C, H, W].
         adversarial: the same after the attack.
         scale: see `sheet_of`.
     """
     share = np.clip(np.nan_to_num(adversarial.astype(np.float64) - clean) / scale, -1, 1)
-    found: U8 = np.round(GREY + 127 * share).astype(np.uint8).transpose(1, 2, 0)
-    return found
+    return np.moveaxis(np.round(GREY + 127 * share).astype(np.uint8), -3, -1)
 
 
 def fitting(images: F32) -> F32:
