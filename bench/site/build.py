@@ -159,10 +159,13 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
 @contextmanager
 def _kept() -> Iterator[None]:
     """Keep Python from searching all that is read for cycles at each picture, a twentieth of the time of a build."""
+    thresholds = gc.get_threshold()
     gc.freeze()
+    gc.set_threshold(20_000, *thresholds[1:])  # a picture makes thousands of objects
     try:
         yield
     finally:
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 

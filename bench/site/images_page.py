@@ -155,9 +155,7 @@ def _decided(matrix: Evidence, at: int, board: SiteBoard, norm: str) -> Markup:
         return share + Markup('<td class="t">clean image</td><td></td></tr>')
     column = matrix.columns[chosen]
     name = escape(clean(board.columns.get((column.attack, column.view), column.attack)))
-    return share + Markup('<td class="t">{}</td><td>{}</td></tr>').format(
-        name, size_text(float(column.sizes[at]), norm)
-    )
+    return share + Markup(f'<td class="t">{name}</td><td>{size_text(float(column.sizes[at]), norm)}</td></tr>')
 
 
 def _galleries(board: SiteBoard, row: SiteRow, anchors: set[str]) -> Iterator[dict[str, Any]]:
