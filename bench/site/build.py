@@ -161,7 +161,7 @@ def _kept() -> Iterator[None]:
     """Keep Python from searching all that is read for cycles at each picture, a twentieth of the time of a build."""
     thresholds = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(20_000, *thresholds[1:])  # a picture makes thousands of objects
+    gc.set_threshold(50_000, *thresholds[1:])  # a picture makes thousands of objects
     try:
         yield
     finally:

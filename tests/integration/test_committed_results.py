@@ -16,8 +16,8 @@ from bench.tracks.poisoning.tables import write_poisoning_tables
 from bench.tracks.smoothing import tables as smoothing
 
 BOARDS = ["digits-linf", "digits-audit", "digits-defenses", "digits-gan", "digits-overfitting", "mnist-defenses"]
-BOARDS += ["adaptive-cost", "leaky-energy", "reproduction-digits", "reproduction-mnist"]
-BOARDS += ["cifar10-linf", "cifar10-purifiers", "cifar10-claims"]
+BOARDS += ["adaptive-cost", "leaky-energy", "reproduction-digits"]
+BOARDS += ["cifar10-linf", "cifar10-purifiers"]
 BOARDS += ["digits-surrogates", "adaptive-cost-mnist"]
 
 

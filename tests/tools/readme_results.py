@@ -193,7 +193,7 @@ def reproduction() -> str:
     """Return what the protocols of claims leave here, beside the full one."""
     from bench import reproduction
 
-    frame = reproduction([RESULTS / name for name in ("reproduction-digits", "reproduction-mnist", "cifar10-claims")])
+    frame = reproduction(RESULTS / "reproduction-digits")
     rows = []
     for _, row in frame[frame["status"] == "ok"].iterrows():
         claimed = "–" if row["claimed"] != row["claimed"] else f"{100 * row['claimed']:.1f}"
@@ -203,9 +203,9 @@ def reproduction() -> str:
         ]
         low, points, high = (f"{100 * row[name]:+.1f}" for name in ("weakness_low", "weakness", "weakness_high"))
         shares += [f"{100 * row['null']:.1f}", f"**{points}** [{low}, {high}]"]
-        rows.append((row["dataset"], row["defense"], row["protocol"], claimed, *shares))
+        rows.append((row["defense"], row["protocol"], claimed, *shares))
     sides = ("claimed, of another network", "its protocol", "full protocol", "transfer", "points")
-    return table(("data", "defense", "protocol", *sides), rows)
+    return table(("defense", "protocol", *sides), rows)
 
 
 def poisoning() -> str:

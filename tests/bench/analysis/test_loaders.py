@@ -28,7 +28,6 @@ READ_BY = {
         ("adaptive-cost", "adaptive-cost-mnist", "digits-overfitting", "leaky-energy", "mnist-defenses"), "load_results"
     ),
     **dict.fromkeys(("cifar10-linf", "cifar10-purifiers", "digits-surrogates", "reproduction-digits"), "load_results"),
-    **dict.fromkeys(("cifar10-claims", "reproduction-mnist"), "load_results"),
     **dict.fromkeys(("corruptions-cifar10", "corruptions-digits"), "load_corruptions"),
     "digits-poisoning": "load_poisoning",
     **dict.fromkeys(("smooth-digits-denoised", "smooth-digits-smoothing"), "load_smoothing"),
