@@ -9,7 +9,7 @@ from bench.site.build import build_site
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, worker_id):
-    """Folder of the site of `COMMITTED`, which tests read and do not change."""
+    """Folder of the site of `COMMITTED`, which tests read; building it again changes nothing."""
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "committed"
     folder.mkdir(exist_ok=True)
