@@ -5,9 +5,12 @@ import os
 import shutil
 
 import pytest
+import torch
 from boards import ROOT, purebench, purebench_here
 from huggingface_hub.errors import CorruptedCacheException
 
+from defenses import load_model
+from defenses.data.dataset import load_dataset
 from defenses.zoo import hub_weights
 from defenses.zoo.hub_weights import folder_of, split_roots
 
@@ -125,6 +128,16 @@ def test_results_are_read_without_the_repository_that_the_variable_names(hub, tm
     for command in (("table",), ("claims",), ("site", "--out", tmp_path / "site")):
         done = purebench_here(command[0], tmp_path / "out", *command[1:])
         assert done.returncode == 0, done.stderr
+
+
+def test_load_model_takes_a_repository(hub):
+    name = "undefended-of-hub"
+    found, ours = (
+        load_model("pgd-at", "digits", weights_root=root, classifier=of)
+        for root, of in (("hf:someone/weights", name), (None, "undefended"))
+    )
+    x = load_dataset("digits").x[:4]
+    assert torch.equal(found(x), ours(x))
 
 
 def test_the_variable_names_repositories_too(hub, tmp_path, monkeypatch):
